@@ -18,6 +18,7 @@ hangs below the nearest of its classes::
     ├── InternalFailure               a fault of cloudfn itself
     ├── InvalidError                  an argument to cloudfn that can never work
     │   ├── ConflictError             two things that exclude each other
+    │   ├── InvalidTypeError          an object of the wrong kind; a `TypeError` too
     │   └── UsageError                a command line that can never work
     ├── NotFoundError                 a name, an id or a file that does not exist
     ├── PermissionDeniedError
@@ -140,6 +141,10 @@ class InvalidError(Error):
 
 class ConflictError(InvalidError):
     pass
+
+
+class InvalidTypeError(InvalidError, TypeError):
+    """Where Modal, or Python itself, raises a plain `TypeError`."""
 
 
 class UsageError(InvalidError):

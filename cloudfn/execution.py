@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Callable
 
 
-@dataclass(frozen=True)
 class InputContext:
     """The input that the current thread or task works on; ids are made only when somebody asks."""
 
-    call: int
-    index: int
+    __slots__ = ("call", "input")
+
+    def __init__(self, call: int, input: int) -> None:
+        self.call = call
+        self.input = input
 
     @property
     def call_id(self) -> str:
@@ -19,11 +22,33 @@ class InputContext:
 
     @property
     def input_id(self) -> str:
-        return f"in-{self.call:016x}-{self.index}"
+        return f"in-{self.call:016x}-{self.input}"
 
 
 running: ContextVar[InputContext | None] = ContextVar("cloudfn_input", default=None)
 in_worker = False  # the worker sets it, once, before any user code is imported
+image_recipe = ""  # the worker's own image (`ImageSpec.recipe()`); the worker sets it too
+
+
+@dataclass(frozen=True)
+class Door:
+    """How code in a worker reaches its own agent as a client.
+
+    Attributes:
+        address: `unix:/path` or `tcp:host:port`.
+        key: the environment's key.
+        worker: the worker's name; calls that it makes end with it.
+        app: name of the app that it belongs to.
+    """
+
+    address: str
+    key: bytes
+    worker: str
+    app: str
+
+
+door: Door | None = None  # set in a worker
+on_cancelled: Callable[[InputContext], None] | None = None  # set by the client part of a worker, once there is one
 
 
 def is_local() -> bool:
@@ -41,3 +66,9 @@ def current_function_call_id() -> str | None:
     """The id of the function call that the current input belongs to, or None outside of a worker."""
     context = running.get()
     return context.call_id if context else None
+
+
+def cancelled(context: InputContext | None) -> None:
+    """A worker tells that the input of this context was cancelled; what it started is cancelled with it."""
+    if context is not None and on_cancelled is not None:
+        on_cancelled(context)

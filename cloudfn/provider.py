@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Protocol
 
-from cloudfn.spec import ImageSpec
+from cloudfn.spec import FunctionSpec, ImageSpec
 
 Report = Callable[[str], None]
 """Takes one line of progress ("image: installing magika")."""
@@ -15,10 +15,46 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Mount:
-    """`source` on the machine appears at the absolute path `target` in the worker only, read-only."""
+    """`source` on the machine appears at the absolute path `target` in the worker only, read-only.
+
+    An empty `source` stands for an empty folder that the worker may write to and that is gone with it.
+    """
 
     source: str
     target: str
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file on the calling machine, and what was in it when its image was described.
+
+    Attributes:
+        path: where it is, absolute.
+        sha256: of its content, so that whoever copies it notices a change in between.
+        executable: whether its owner may execute it.
+    """
+
+    path: str
+    sha256: str
+    executable: bool = False
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What an image's steps read on the calling machine, and an `ImageSpec` can only name.
+
+    Attributes:
+        payloads: bytes by the digest that `ImageStep.content` gives (requirements files, pickled functions).
+        trees: files by the digest that `ImageStep.content` gives; each by its relative path, with "/" in it.
+        secrets: variables for one step only, by the step's index in `ImageSpec.steps`; never to be written anywhere.
+    """
+
+    payloads: Mapping[str, bytes] = field(default_factory=dict)
+    trees: Mapping[str, Mapping[str, LocalFile]] = field(default_factory=dict)
+    secrets: Mapping[int, Mapping[str, str]] = field(default_factory=dict, repr=False)
+
+
+NO_MATERIALS = Materials()
 
 
 @dataclass(frozen=True)
@@ -52,16 +88,25 @@ class Runtime:
         }
 
 
+class Shippable(Protocol):
+    """A source bundle (`cloudfn.source.Bundle`)."""
+
+    def write_to(self, folder: Path) -> Path:
+        """Put its files into a folder below `folder`, named by its digest, and return that."""
+
+
 class Machine(ABC):
     """A running agent that this process may talk to.
 
     Attributes:
         address: `unix:/path` or `tcp:host:port` of the agent's door.
         key: the environment's key; proves to the agent who we are and to us who it is.
+        log_path: file that takes the run's events, or None.
     """
 
     address: str
     key: bytes
+    log_path: Path | None = None
 
     @abstractmethod
     def close(self) -> None:
@@ -72,14 +117,21 @@ class Provider(ABC):
     """A cloud, or this machine."""
 
     @abstractmethod
-    def build(self, image: ImageSpec, report: Report) -> Runtime:
+    def build(self, image: ImageSpec, report: Report, materials: Materials = NO_MATERIALS) -> Runtime:
         """Make the image ready where workers will run. Raises `ImageBuildError` or `InvalidError`."""
 
     @abstractmethod
-    def ship(self, name: str, payload: Path | bytes) -> str:
-        """Store a content-addressed payload (a source bundle or a pickled definition) under `name` (its SHA-256,
-        verified by the reader) and return where a worker finds it: a folder for a bundle, a file for bytes."""
+    def ship(self, name: str, payload: bytes | Shippable) -> str:
+        """Store a payload under its SHA-256, which the reader verifies, and return where a worker finds it.
+
+        Args:
+            name: the SHA-256 (hex): of the bytes, or the digest of the bundle.
+            payload: a pickled definition, stored as a file; or a source bundle, stored as a folder.
+        """
 
     @abstractmethod
     def start(self, app: str, report: Report) -> Machine:
         """A machine whose agent answers. Raises `ConnectionError` or `ResourceUnavailableError`."""
+
+    def admit(self, spec: FunctionSpec, report: Report) -> None:
+        """Look at a function before it is built: say what it will not get here. Raises `ResourceUnavailableError`."""

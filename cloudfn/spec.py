@@ -109,6 +109,10 @@ class ImageSpec:
     def digest(self) -> str:
         return digest(asdict(self))
 
+    def recipe(self) -> str:
+        """Digest without the steps' `content`: computable where the local files that they read are not at hand."""
+        return digest([self.python_version, [[step.kind, step.args] for step in self.steps]])
+
 
 @dataclass(frozen=True)
 class SecretSpec:
@@ -179,6 +183,7 @@ class FunctionSpec:
     schedule: ScheduleSpec | None = None
     cloud: str = ""
     region: tuple[str, ...] = ()
+    nonpreemptible: bool = False
 
     def method(self, name: str) -> MethodSpec:
         return next(m for m in self.methods if m.name == name)

@@ -1,0 +1,1 @@
+"""cloudfn and its peers, measured side by side: `python -m benchmarks.run`. See README.md for what came out."""

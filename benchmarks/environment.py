@@ -1,0 +1,79 @@
+"""The environment in which everything is measured: made once, pinned, the same Python for all systems."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv-bench"
+PYTHON = VENV / "bin" / "python"
+REQUIREMENTS = ROOT / "benchmarks" / "requirements.txt"
+PACKAGES = ("cloudfn", "distributed", "loky", "numpy", "ray")
+
+
+def ensure() -> None:
+    """Make `.venv-bench` from the pinned requirements if it is missing or older than they are."""
+    done = VENV / "requirements.done"
+    wanted = REQUIREMENTS.read_text()
+    if done.exists() and done.read_text() == wanted:
+        return
+    print("benchmarks: making .venv-bench (once)", flush=True)
+    uv = find_uv()
+    run(uv, "venv", "--quiet", "--clear", "--python", "3.11", str(VENV))
+    run(uv, "pip", "install", "--quiet", "--python", str(PYTHON), "--require-hashes", "-r", str(REQUIREMENTS))
+    own = ("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+    run(uv, "pip", "install", "--quiet", "--python", str(PYTHON), *own)
+    done.write_text(wanted)
+
+
+def find_uv() -> str:
+    try:
+        from uv import find_uv_bin
+    except ImportError:
+        return "uv"
+    return str(find_uv_bin())
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        sys.exit(f"benchmarks: {' '.join(command[1:3])} failed:\n{done.stdout.strip()}")
+
+
+def variables() -> dict[str, str]:
+    """The environment of every process under test; its workers find this package by it, and nobody calls home."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+def describe() -> dict[str, Any]:
+    """The machine and the versions, without names and paths."""
+    code = (
+        "import importlib.metadata as m, json, platform, sys;"
+        f"print(json.dumps([platform.python_version(), {{p: m.version(p) for p in {PACKAGES!r}}}]))"
+    )
+    python, versions = json.loads(subprocess.check_output([PYTHON, "-c", code], text=True))
+    return {
+        "machine": {
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "processor": processor(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "system": f"{platform.system()} {platform.release().split('-')[0]}",
+            "python": python,
+        },
+        "versions": versions,
+    }
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.machine())

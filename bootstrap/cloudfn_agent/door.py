@@ -1,0 +1,172 @@
+"""The agent's one door: HTTP/1.1 on a Unix socket or on loopback.
+
+`GET /healthz` answers anybody. Everything else is an upgrade that both sides must prove themselves for (`cloudfn.auth`): the
+first request carries the client's nonce and is answered 401 with the agent's proof, the second carries the client's proof.
+After it the connection belongs to the control stream, or is handed to a worker; no byte beyond a head is read here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Awaitable, Callable, Mapping
+from urllib.parse import parse_qsl, urlsplit
+
+from cloudfn import auth, head
+from cloudfn.exception import ProtocolError
+
+_PATIENCE = 10.0  # seconds that a peer has to prove itself
+_MAX_STRANGERS = 64  # connections that have not proved themselves yet
+
+Handler = Callable[[socket.socket, Mapping[str, str]], Awaitable[None]]
+"""Takes over a connection whose peer has proved itself, with the parameters of its request. Must answer it."""
+
+
+class Door:
+    """Accepts connections on a listening socket.
+
+    Args:
+        key: the environment's key.
+        pages: what `GET` of a path answers anybody, as text.
+        private_pages: the same for those who have proved themselves.
+        handlers: who takes over the connections of each path.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        key: bytes,
+        pages: Mapping[str, Callable[[], str]],
+        private_pages: Mapping[str, Callable[[], str]],
+        handlers: Mapping[str, Handler],
+    ) -> None:
+        listener.setblocking(False)
+        self._listener = listener
+        self._key = key
+        self._pages = pages
+        self._private_pages = private_pages
+        self._handlers = handlers
+        self._strangers = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def open(self) -> None:
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        if self._strangers >= _MAX_STRANGERS:
+            sock.close()
+            return
+        sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        task = asyncio.get_running_loop().create_task(self._welcome(sock))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _welcome(self, sock: socket.socket) -> None:
+        self._strangers += 1
+        try:
+            async with timeout_after(_PATIENCE, sock):
+                admitted = await self._admit(sock)
+        except (OSError, ProtocolError, EOFError):
+            sock.close()
+            return
+        finally:
+            self._strangers -= 1
+        if admitted:
+            handler, parameters = admitted
+            await handler(sock, parameters)
+
+    async def _admit(self, sock: socket.socket) -> tuple[Handler, Mapping[str, str]] | None:
+        nonce = auth.new_nonce()
+        client_nonce = ""
+        while True:
+            try:
+                request = head.parse(await read_head(sock))
+            except ProtocolError as error:
+                await answer(sock, "400 Bad Request", str(error))
+                raise
+            method, target, _ = request.first
+            path = urlsplit(target).path
+            if method != "GET":
+                await answer(sock, "405 Method Not Allowed", "only GET is served here")
+            elif path in self._pages:
+                await answer(sock, "200 OK", self._pages[path]())
+            elif path not in self._handlers and path not in self._private_pages:
+                await answer(sock, "404 Not Found", f"nothing is served at {path[:100]}")
+            elif "authorization" not in request.headers:
+                client_nonce = request.headers.get("cloudfn-nonce", "")
+                if len(client_nonce) != 2 * auth.NONCE_SIZE:
+                    await answer(sock, "401 Unauthorized", "a Cloudfn-Nonce is needed")
+                    raise ProtocolError("no nonce")
+                mine = auth.proof(self._key, "agent", client_nonce, nonce)
+                await answer(sock, "401 Unauthorized", "", WWW_Authenticate=f"Cloudfn {nonce} {mine}")
+            elif not client_nonce or not auth.matches(
+                request.headers["authorization"], auth.proof(self._key, "client", client_nonce, nonce, target)
+            ):
+                await answer(sock, "403 Forbidden", "the proof is wrong: another key, or another environment")
+                raise ProtocolError("wrong proof")
+            elif path in self._private_pages:
+                await answer(sock, "200 OK", self._private_pages[path]())
+                client_nonce = ""  # a proof is good for one request
+            else:
+                return self._handlers[path], dict(parse_qsl(urlsplit(target).query))
+
+
+class timeout_after:
+    """Shut a socket down unless the block ends in time; its reads then end. (`asyncio.timeout` needs Python 3.11.)"""
+
+    def __init__(self, seconds: float, sock: socket.socket) -> None:
+        self._seconds = seconds
+        self._sock = sock
+
+    async def __aenter__(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._end)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _end(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:  # the peer was faster
+            pass
+
+
+async def read_head(sock: socket.socket) -> bytes:
+    """Read up to the end of a head, and not one byte more.
+
+    A peer sends nothing behind a head before it is answered; one that does is refused by the parser.
+    """
+    loop = asyncio.get_running_loop()
+    data = b""
+    while not data.endswith(head.END):
+        if len(data) > head.MAX_HEAD:
+            raise ProtocolError("the head is too large")
+        part = await loop.sock_recv(sock, 4096)
+        if not part:
+            raise EOFError
+        data += part
+        if head.END in data[:-1] and not data.endswith(head.END):
+            raise ProtocolError("bytes came behind the head before it was answered")
+    return data
+
+
+async def answer(sock: socket.socket, status: str, text: str, **headers: str) -> None:
+    body = text.encode()
+    data = head.render(f"HTTP/1.1 {status}", Content_Type="text/plain", Content_Length=len(body), **headers) + body
+    await asyncio.get_running_loop().sock_sendall(sock, data)
+
+
+def upgraded() -> bytes:
+    return head.render("HTTP/1.1 101 Switching Protocols", Connection="Upgrade", Upgrade="cloudfn/1")

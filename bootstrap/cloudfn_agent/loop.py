@@ -1,0 +1,388 @@
+"""A worker with an event loop: for async functions, and for several inputs at a time.
+
+Coroutines run as tasks on the main thread's loop, synchronous methods in threads. Several clients may hold leases on one such
+worker; however many inputs they send, no more than `max_inputs` run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import ctypes
+import inspect
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, AsyncIterator, Callable, Sequence
+
+from cloudfn import execution
+from cloudfn.exception import InputCancellation, ProtocolError
+from cloudfn.execution import InputContext
+from cloudfn.serialization import Encoder
+from cloudfn.spec import MethodSpec
+from cloudfn.stream import FrameStream
+from cloudfn.wire import (
+    ACK,
+    CANCELLED,
+    END,
+    INPUT,
+    RELEASE,
+    RESULT,
+    RESUME,
+    RETURNED,
+    YIELD,
+    Frame,
+    FrameReader,
+    encode,
+    pack_pairs,
+    unpack_pairs,
+)
+
+from cloudfn_agent.lease import CLIENT_TYPES, Kept
+from cloudfn_agent.serial import check_batch, columns
+from cloudfn_agent.work import Job, Work, encode_result, error_frame, jobs, load_arguments
+
+_DONE = object()
+
+
+class LoopLease:
+    """One client's connection to this worker."""
+
+    def __init__(self, worker: LoopWorker, token: str) -> None:
+        self.token = token
+        self.kept = Kept()
+        self.released = False
+        self._worker = worker
+        self._stream: FrameStream | None = None
+
+    def attach(self, fd: int) -> None:
+        """Speak over this socket from now on; frames that were kept over a cut go out when the client resumes."""
+        if self._stream:
+            self._stream.close()
+        sock = socket.socket(fileno=fd)
+        self._stream = FrameStream(
+            self._worker.loop,
+            sock,
+            lambda frames: self._worker.on_frames(self, frames),
+            lambda error: self._worker.on_cut(self, error),
+            FrameReader(types=CLIENT_TYPES),
+        )
+        self._stream.start()
+
+    def send(self, type: int, body: bytes, **fields: Any) -> None:
+        pieces = encode(type, body, seq=self.kept.next_seq(), **fields)
+        count = 1 if type == RESULT else 0
+        # A method may go on to change an array that waits in the stream, or that is kept: those are copied.
+        pieces = [bytes(piece) if isinstance(piece, memoryview) else piece for piece in pieces]
+        self.kept.add(pieces, fields.get("call", 0), fields.get("index", 0), count)
+        self._send_now(pieces)
+
+    def send_error(self, job: Job, error: BaseException, micros: int) -> None:
+        pieces = error_frame(job, error, self.kept.next_seq(), micros)
+        self.kept.add(pieces, job.call, job.input, 1)
+        self._send_now(pieces)
+
+    def _send_now(self, pieces: Sequence[Any]) -> None:
+        if self._stream:
+            self._stream.send(pieces)
+
+    def resume(self, frame: Frame, known: set[tuple[int, int]]) -> None:
+        self.kept.acknowledge(frame.ack)
+        known |= self.kept.inputs()
+        for pieces in self.kept.frames():
+            self._send_now(pieces)
+        missing = [pair for pair in unpack_pairs(frame.body) if pair not in known]
+        if missing:
+            self.send(RETURNED, pack_pairs(missing))
+
+    @property
+    def blocked(self) -> bool:
+        return self._stream is not None and self._stream.unsent
+
+    def close(self) -> None:
+        if self._stream:
+            self._stream.close()
+            self._stream = None
+
+
+class Running:
+    """One input that was received: waiting for room, or running as a task."""
+
+    def __init__(self, lease: LoopLease, job: Job) -> None:
+        self.lease = lease
+        self.job = job
+        self.task: asyncio.Task[None] | None = None
+        self.thread: int | None = None  # where its synchronous code runs
+        self.started: float | None = None
+
+
+class LoopWorker:
+    """Serves any number of leases until told to stop."""
+
+    def __init__(self, work: Work, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._work = work
+        self._methods = work.methods()
+        self._encoder = Encoder()
+        self._leases: dict[str, LoopLease] = {}
+        self._inputs: dict[tuple[str, int, int], Running] = {}
+        self._room = asyncio.Semaphore(work.spec.scaling.max_inputs)
+        self._batches: dict[int, list[Running]] = {}
+        self._batch_timers: dict[int, asyncio.TimerHandle] = {}
+        self._threads = ThreadPoolExecutor(max_workers=max(work.spec.scaling.max_inputs, 1))
+        self._stopped = asyncio.Event()
+        self._busy_since = 0.0
+
+    async def run(self) -> None:
+        """Serve until told to stop or until the agent is gone; then wait for what still runs."""
+        self.loop.add_reader(self._work.channel, self._read_channel)
+        self._read_channel()
+        await self._stopped.wait()
+        self.loop.remove_reader(self._work.channel)
+        for lease in self._leases.values():
+            waiting = [r for r in self._inputs.values() if r.lease is lease and r.started is None]
+            for running in waiting:
+                self._forget(running)
+            if waiting:
+                lease.send(RETURNED, pack_pairs([(r.job.call, r.job.input) for r in waiting]))
+        tasks = [running.task for running in self._inputs.values() if running.task]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        while any(lease.blocked for lease in self._leases.values()):
+            await asyncio.sleep(0.005)  # the last results are on their way out
+        for lease in self._leases.values():
+            lease.close()
+        self._threads.shutdown(wait=False)
+
+    # -- what arrives
+
+    def _read_channel(self) -> None:
+        for message, fds in self._work.channel.receive_available():
+            op = message["op"]
+            if op == "lease":
+                lease = self._leases.setdefault(message["lease"], LoopLease(self, message["lease"]))
+                lease.attach(fds[0])
+            elif op == "cancel":
+                self._cancel(message["call"], message.get("input"))
+            elif op == "recall":
+                for lease in self._leases.values():
+                    self._give_back(lease)
+            elif op == "drop" and message["lease"] in self._leases:
+                self._drop(self._leases[message["lease"]])
+            elif op == "stop":
+                self._stopped.set()
+        if self._work.channel.ended:
+            for running in list(self._inputs.values()):
+                self._interrupt(running)
+            self._stopped.set()
+
+    def on_frames(self, lease: LoopLease, frames: list[Frame]) -> None:
+        try:
+            for frame in frames:
+                self._on_frame(lease, frame)
+        except ProtocolError as error:
+            self.on_cut(lease, error)
+
+    def _on_frame(self, lease: LoopLease, frame: Frame) -> None:
+        if frame.type == INPUT:
+            lease.kept.acknowledge(frame.ack)
+            for job in jobs(frame):
+                self._accept(lease, job)
+        elif frame.type == ACK:
+            lease.kept.acknowledge(frame.ack)
+        elif frame.type == RESUME:
+            known = {(r.job.call, r.job.input) for r in self._inputs.values() if r.lease is lease}
+            lease.resume(frame, known)
+        elif frame.type == RELEASE:
+            lease.released = True
+            self._drop(lease)
+
+    def on_cut(self, lease: LoopLease, error: Exception | None) -> None:
+        lease.close()
+        if isinstance(error, ProtocolError):
+            self._work.channel.send({"op": "protocol_error", "lease": lease.token, "text": str(error)})
+        if not lease.released:
+            self._work.channel.send({"op": "cut", "lease": lease.token})
+
+    def _drop(self, lease: LoopLease) -> None:
+        lease.close()
+        self._leases.pop(lease.token, None)
+        for running in [r for r in self._inputs.values() if r.lease is lease]:
+            self._interrupt(running)
+        self._work.channel.send({"op": "free", "lease": lease.token})
+
+    def _accept(self, lease: LoopLease, job: Job) -> None:
+        running = Running(lease, job)
+        self._inputs[lease.token, job.call, job.input] = running
+        method = self._methods[job.method][0]
+        if method.max_batch_size:
+            self._add_to_batch(running, method)
+        else:
+            running.task = self.loop.create_task(self._serve([running]))
+
+    def _add_to_batch(self, running: Running, method: MethodSpec) -> None:
+        number = running.job.method
+        batch = self._batches.setdefault(number, [])
+        batch.append(running)
+        if len(batch) >= (method.max_batch_size or 1):
+            self._start_batch(number)
+        elif len(batch) == 1:
+            self._batch_timers[number] = self.loop.call_later(method.batch_wait_ms / 1000, self._start_batch, number)
+
+    def _start_batch(self, number: int) -> None:
+        timer = self._batch_timers.pop(number, None)
+        if timer:
+            timer.cancel()
+        batch = self._batches.pop(number, [])
+        if batch:
+            task = self.loop.create_task(self._serve(batch))
+            for running in batch:
+                running.task = task
+
+    def _cancel(self, call: int, index: int | None) -> None:
+        for running in list(self._inputs.values()):
+            if running.job.call == call and index in (None, running.job.input):
+                self._interrupt(running)
+
+    def _interrupt(self, running: Running) -> None:
+        if running.thread is not None:
+            raised = ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(running.thread), ctypes.py_object(InputCancellation)
+            )
+            if raised:
+                return
+        if running.task:
+            running.task.cancel()
+        else:  # it waits in a batch
+            self._batches.get(running.job.method, []).remove(running)
+            self._answer_cancelled(running)
+
+    def _give_back(self, lease: LoopLease) -> None:
+        waiting = [r for r in self._inputs.values() if r.lease is lease and r.started is None and r.task]
+        for running in waiting:
+            self._forget(running)
+        if waiting:
+            lease.send(RETURNED, pack_pairs([(r.job.call, r.job.input) for r in waiting]))
+
+    def _forget(self, running: Running) -> None:
+        self._inputs.pop((running.lease.token, running.job.call, running.job.input), None)
+        if running.task:
+            running.task.cancel()
+
+    # -- what runs
+
+    async def _serve(self, batch: list[Running]) -> None:
+        first = batch[0]
+        try:
+            async with self._room:
+                self._begin(batch)
+                try:
+                    await self._run(batch)
+                finally:
+                    self._end(batch)
+        except (asyncio.CancelledError, InputCancellation):
+            for running in batch:
+                if self._inputs.get((running.lease.token, running.job.call, running.job.input)) is running:
+                    self._answer_cancelled(running)
+        except BaseException as error:  # whatever user code raises goes to the caller
+            micros = int((time.monotonic() - (first.started or 0)) * 1e6)
+            for running in batch:
+                running.lease.send_error(running.job, error, micros)
+        finally:
+            for running in batch:
+                self._inputs.pop((running.lease.token, running.job.call, running.job.input), None)
+
+    def _answer_cancelled(self, running: Running) -> None:
+        self._inputs.pop((running.lease.token, running.job.call, running.job.input), None)
+        running.lease.send(RESULT, b"", flags=CANCELLED, index=running.job.input, call=running.job.call)
+
+    async def _run(self, batch: list[Running]) -> None:
+        job = batch[0].job
+        method, function = self._methods[job.method]
+        title = self._work.title(method)
+        started = batch[0].started or time.monotonic()
+        execution.running.set(InputContext(job.call, job.input))
+        args: Any
+        kwargs: Any
+        value: Any
+        if method.max_batch_size:
+            args, kwargs = columns([load_arguments(running.job) for running in batch], title)
+        else:
+            args, kwargs = load_arguments(job)
+        if method.is_generator:
+            async for item in self._items(batch[0], function, args, kwargs):
+                data, buffers = encode_result(self._encoder, item, title)
+                batch[0].lease.send(YIELD, data, index=job.input, call=job.call, buffers=buffers)
+            value, status = None, END
+        else:
+            value, status = await self._value(batch[0], function, args, kwargs), 0
+        micros = int((time.monotonic() - started) * 1e6)
+        if method.max_batch_size:
+            check_batch(value, len(batch), title)
+            for running, item in zip(batch, value):
+                if isinstance(item, Exception):
+                    running.lease.send_error(running.job, item, micros)
+                else:
+                    self._send_value(running, item, title, 0, micros // len(batch))
+        else:
+            self._send_value(batch[0], value, title, status, micros)
+
+    def _send_value(self, running: Running, value: Any, title: str, status: int, micros: int) -> None:
+        job = running.job
+        data, buffers = (b"", ()) if status == END else encode_result(self._encoder, value, title)
+        ack = min(micros, 0xFFFFFFFF)
+        running.lease.send(RESULT, data, flags=status, ack=ack, index=job.input, call=job.call, buffers=buffers)
+
+    async def _value(self, running: Running, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if inspect.iscoroutinefunction(function):
+            return await function(*args, **kwargs)
+        value = await self._in_thread(running, function, *args, **kwargs)
+        return await value if inspect.isawaitable(value) else value
+
+    async def _items(
+        self, running: Running, function: Callable[..., Any], args: Any, kwargs: Any
+    ) -> AsyncIterator[Any]:
+        if inspect.isasyncgenfunction(function):
+            async for item in function(*args, **kwargs):
+                yield item
+            return
+        iterator = iter(function(*args, **kwargs))
+        while (item := await self._in_thread(running, next, iterator, _DONE)) is not _DONE:
+            yield item
+
+    async def _in_thread(self, running: Running, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        context = contextvars.copy_context()
+
+        def call() -> Any:
+            running.thread = threading.get_ident()
+            try:
+                return context.run(function, *args, **kwargs)
+            finally:
+                running.thread = None
+
+        return await self.loop.run_in_executor(self._threads, call)
+
+    # -- what the agent sees
+
+    def _begin(self, batch: list[Running]) -> None:
+        now = time.monotonic()
+        if not any(r.started is not None for r in self._inputs.values()):
+            self._busy_since = now
+        for running in batch:
+            running.started = now
+        self._show()
+
+    def _end(self, batch: list[Running]) -> None:
+        now = time.monotonic()
+        for running in batch:
+            running.started = None
+        rest = [r for r in self._inputs.values() if r.started is not None]
+        busy = 0.0 if rest else now - self._busy_since
+        self._work.slot.end(now, busy, len(rest))
+        if rest:
+            self._show()
+
+    def _show(self) -> None:
+        started = [r for r in self._inputs.values() if r.started is not None]
+        oldest = min(started, key=lambda r: r.started or 0.0)
+        self._work.slot.begin(oldest.started or 0.0, oldest.job.call, oldest.job.input, len(started))

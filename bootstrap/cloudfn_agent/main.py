@@ -1,0 +1,50 @@
+"""Start of the agent's process. Its configuration, which holds the key, comes over standard input, never as an argument."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from cloudfn_agent import system
+from cloudfn_agent.agent import Agent, Config
+
+
+def main() -> None:
+    """Read the configuration, serve, clean up.
+
+    The configuration is one JSON object: `listener` and `owner` (descriptors; `owner` -1 for none), and the fields of
+    `cloudfn_agent.agent.Config` with the key in hex.
+    """
+    given: dict[str, Any] = json.loads(sys.stdin.buffer.read())
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    listener = socket.socket(fileno=given.pop("listener"))
+    owner = given.pop("owner")
+    config = Config(
+        **{
+            **given,
+            "key": bytes.fromhex(given["key"]),
+            "folder": Path(given["folder"]),
+            "cores": given.get("cores") or float(os.cpu_count() or 1),
+            "memory": given.get("memory") or system.memory_mb(),
+        }
+    )
+    gc.freeze()
+    asyncio.run(serve(config, listener, socket.socket(fileno=owner) if owner >= 0 else None))
+
+
+async def serve(config: Config, listener: socket.socket, owner: socket.socket | None) -> None:
+    agent = Agent(config, listener, owner)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, agent.shutdown, 10.0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the client's to handle
+    agent.open()
+    await agent.ended.wait()
+    await agent.close()

@@ -1,0 +1,170 @@
+"""What the agent knows of workers, leases and requests, and how many workers there should be."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cloudfn.spec import FunctionSpec
+
+from cloudfn_agent.channel import Channel
+
+if TYPE_CHECKING:
+    from cloudfn_agent.clients import Client
+    from cloudfn_agent.logs import Logs
+    from cloudfn_agent.system import MemoryLimit
+
+
+@dataclass
+class Function:
+    """A function that a client registered.
+
+    Attributes:
+        key: names it; the tag, or the tag and a digest for a variant made by `with_options`.
+        runtime: JSON form of `cloudfn.provider.Runtime`.
+        code: where its code is: `module`, `qualname`, `bundle` (folder), `path` and `value` (pickle and its digest).
+        environment: variables and secret values for its workers.
+        zygote: key of the zygote that its workers fork from.
+    """
+
+    key: str
+    spec: FunctionSpec
+    runtime: dict[str, Any]
+    code: dict[str, Any]
+    environment: dict[str, str]
+    zygote: str
+
+
+class State(enum.Enum):
+    STARTING = "starting"
+    IDLE = "idle"
+    LEASED = "leased"
+    STOPPING = "stopping"
+
+
+@dataclass(eq=False)
+class Worker:
+    """One process that runs user code."""
+
+    number: int
+    pool: Pool
+    channel: Channel
+    logs: Logs
+    state: State = State.STARTING
+    pid: int = 0
+    leases: dict[str, Lease] = field(default_factory=dict)
+    idle_since: float = 0.0
+    waits: dict[int, tuple[str, ...]] = field(default_factory=dict)  # inner calls it waits for -> functions
+    death: dict[str, Any] = field(default_factory=dict)  # why we ended it, when we did
+    limit: MemoryLimit | None = None
+    timers: list[Any] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return f"w{self.number}"
+
+
+@dataclass(eq=False)
+class Lease:
+    """A client's right to send inputs to one worker, by a token that survives a cut of the connection."""
+
+    token: str
+    worker: Worker
+    client: Client
+    granted: float
+    recalled: bool = False
+    attached: bool = False
+
+
+@dataclass(eq=False)
+class Request:
+    """A client waits for a lease."""
+
+    client: Client
+    id: int
+    since: float = field(default_factory=time.monotonic)
+
+
+@dataclass(eq=False)
+class Resumption:
+    """A worker that lent its slot wants it back."""
+
+    worker: Worker
+    client: Client
+    wait: int
+
+
+@dataclass(eq=False)
+class Pool:
+    """The workers of one function with one set of parameters."""
+
+    function: Function
+    parameters: bytes
+    workers: list[Worker] = field(default_factory=list)
+    requests: deque[Request] = field(default_factory=deque)
+    resumptions: deque[Resumption] = field(default_factory=deque)
+    done: int = 0  # inputs finished by workers that are gone
+    busy: float = 0.0  # seconds, likewise
+
+    @property
+    def spec(self) -> FunctionSpec:
+        return self.function.spec
+
+    def in_state(self, *states: State) -> list[Worker]:
+        return [worker for worker in self.workers if worker.state in states]
+
+    @property
+    def lends(self) -> bool:
+        """A worker that waits for an inner call lends its slot, unless it holds accelerators."""
+        return not self.spec.resources.gpus
+
+    def occupied(self, running: dict[int, int]) -> int:
+        """Workers that count against `max_containers`.
+
+        Args:
+            running: inputs that run now, by number of the worker.
+        """
+        live = self.in_state(State.STARTING, State.IDLE, State.LEASED)
+        return sum(1 for worker in live if not (self.lends and is_waiting(worker, running.get(worker.number, 0))))
+
+
+def is_waiting(worker: Worker, running: int) -> bool:
+    """True when every input that runs in the worker waits for an inner call."""
+    return bool(worker.waits) and len(worker.waits) >= max(running, 1)
+
+
+def starts(pool: Pool, occupied: int, room: int) -> int:
+    """How many workers to start now.
+
+    Args:
+        occupied: see `Pool.occupied`.
+        room: how many more the machine's reservations allow.
+    """
+    scaling = pool.spec.scaling
+    limit = scaling.max_containers if scaling.max_containers is not None else occupied + room
+    starting = len(pool.in_state(State.STARTING))
+    idle = len(pool.in_state(State.IDLE))
+    busy = bool(pool.requests or pool.in_state(State.LEASED))
+    wanted = len(pool.requests) + (scaling.buffer_containers if busy else 0) - idle - starting
+    if not pool.parameters:
+        wanted = max(wanted, scaling.min_containers - len(pool.in_state(*_LIVE)))
+    return max(0, min(wanted, limit - occupied, room))
+
+
+_LIVE = (State.STARTING, State.IDLE, State.LEASED)
+
+
+def stops(pool: Pool, now: float) -> tuple[list[Worker], float | None]:
+    """Idle workers whose window is over, and when to look again (monotonic seconds) or None."""
+    scaling = pool.spec.scaling
+    keep = 0 if pool.parameters else scaling.min_containers
+    if pool.in_state(State.LEASED) or pool.requests:
+        keep = max(keep, len(pool.in_state(State.LEASED)) + scaling.buffer_containers)
+    spare = len(pool.in_state(*_LIVE)) - keep
+    idle = sorted(pool.in_state(State.IDLE), key=lambda worker: worker.idle_since)[: max(spare, 0)]
+    over = [worker for worker in idle if now - worker.idle_since >= scaling.scaledown_window]
+    rest = [worker.idle_since + scaling.scaledown_window for worker in idle if worker not in over]
+    return over, min(rest, default=None)

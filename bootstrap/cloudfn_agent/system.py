@@ -1,0 +1,105 @@
+"""What only Linux has, each with a plain path for systems without it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+LINUX = sys.platform.startswith("linux")
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent dies. Elsewhere the closed channel ends it.
+
+    Args:
+        parent: the parent's pid; if it is gone already, this process ends now.
+    """
+    if LINUX:
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def thread_count() -> int:
+    """Threads of this process, native ones too where the system tells."""
+    if LINUX:
+        return len(os.listdir("/proc/self/task"))
+    return threading.active_count()
+
+
+def open_accelerators() -> list[str]:
+    """GPU device files that this process holds open."""
+    if not LINUX:
+        return []
+    held = []
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            target = os.readlink(entry)
+        except OSError:  # the descriptor of this very listing is gone by now
+            continue
+        if target.startswith(("/dev/nvidia", "/dev/dri/", "/dev/kfd")):
+            held.append(target)
+    return held
+
+
+def memory_mb() -> int:
+    """Physical memory in MiB."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+
+
+class MemoryLimit:
+    """A hard memory limit on one worker and all its children, by a cgroup (v1 or v2).
+
+    Never by an address-space limit, which breaks CUDA.
+    """
+
+    def __init__(self, name: str, limit_mb: int) -> None:
+        """Raises OSError where this user may not make memory cgroups."""
+        self._v2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+        root = Path("/sys/fs/cgroup") if self._v2 else Path("/sys/fs/cgroup/memory")
+        self.path = root / f"cloudfn-{name}"
+        if self._v2:
+            (root / "cgroup.subtree_control").write_text("+memory")
+        self.path.mkdir()
+        try:
+            limit = str(limit_mb << 20)
+            (self.path / ("memory.max" if self._v2 else "memory.limit_in_bytes")).write_text(limit)
+            swap = self.path / ("memory.swap.max" if self._v2 else "memory.memsw.limit_in_bytes")
+            if swap.exists():
+                swap.write_text("0" if self._v2 else limit)
+        except OSError:
+            self.path.rmdir()
+            raise
+
+    def add(self, pid: int) -> None:
+        (self.path / "cgroup.procs").write_text(str(pid))
+
+    def was_hit(self) -> bool:
+        """True when the kernel killed something in it for memory."""
+        events = self.path / ("memory.events" if self._v2 else "memory.oom_control")
+        for line in events.read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                return int(value) > 0
+        return False
+
+    def remove(self) -> None:
+        """Remove the empty cgroup; processes that are left in it are killed first."""
+        for pid in (self.path / "cgroup.procs").read_text().split():
+            try:
+                os.kill(int(pid), signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        for _ in range(50):  # the kernel may need a moment to let go of the dead
+            try:
+                self.path.rmdir()
+                return
+            except OSError:
+                time.sleep(0.01)
+

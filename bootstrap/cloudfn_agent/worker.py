@@ -1,0 +1,102 @@
+"""The life of one worker process, from the fork to its exit."""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, Callable
+
+from cloudfn import execution, remote_error, serialization
+from cloudfn.definition import Definition
+from cloudfn.spec import FunctionSpec
+
+from cloudfn_agent.channel import Channel
+from cloudfn_agent.output import capture_order
+from cloudfn_agent.serial import SerialWorker
+from cloudfn_agent.slots import SlotWriter
+from cloudfn_agent.work import is_own_code, Work
+
+if TYPE_CHECKING:
+    import asyncio
+_CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
+
+
+def main(
+    name: str, spec: FunctionSpec, definition: Definition, parameters: bytes, channel: Channel, slot: SlotWriter
+) -> int:
+    """Make the instance, run `@enter`, serve, run `@exit`; returns the exit status.
+
+    Args:
+        name: the worker's name, "w3".
+        parameters: pickle of the instance's (args, kwargs); empty for none.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the client's to handle
+    capture_order()
+    if execution.door:
+        execution.door = execution.Door(execution.door.address, execution.door.key, name, execution.door.app)
+    loop = new_loop() if needs_loop(spec, definition) else None
+    try:
+        instance = None
+        if spec.is_class:
+            args, kwargs = serialization.loads(parameters) if parameters else ((), {})
+            instance = definition.target(*args, **kwargs)
+            for hook in definition.enter:
+                run_hook(hook, instance, loop)
+    except BaseException as error:  # the user's own code failed: its error goes to every caller that waits
+        channel.send({"op": "failed", "error": base64.b64encode(remote_error.pack(error, is_own_code)).decode()})
+        return 1
+    channel.send({"op": "ready"})
+    work = Work(name, spec, definition, instance, channel, slot)
+    if loop:
+        from cloudfn_agent.loop import LoopWorker
+
+        loop.run_until_complete(LoopWorker(work, loop).run())
+    else:
+        SerialWorker(work).run()
+    status = 0
+    for hook in definition.exit:
+        try:
+            run_hook(hook, instance, loop)
+        except BaseException:  # one failing hook must not keep the others from running; the user sees its traceback
+            sys.excepthook(*sys.exc_info())
+            status = 1
+    return status
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    import asyncio  # here, because most workers never need it
+
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop
+
+
+def needs_loop(spec: FunctionSpec, definition: Definition) -> bool:
+    """True for several inputs at a time and wherever user code is asynchronous."""
+    if spec.scaling.max_inputs > 1 or any(method.is_async for method in spec.methods):
+        return True
+    return any(hook.__code__.co_flags & _CO_COROUTINE for hook in (*definition.enter, *definition.exit))
+
+
+def run_hook(hook: Callable[[Any], Any], instance: Any, loop: asyncio.AbstractEventLoop | None) -> None:
+    result = hook(instance)
+    if loop and hasattr(result, "__await__"):
+
+        async def wait() -> None:
+            await result
+
+        loop.run_until_complete(wait())
+
+
+def leave(status: int) -> None:
+    """End this process as Python would, but for the parts that belong to the zygote it was forked from."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # the agent is gone, or user code closed the stream
+            pass
+    os._exit(status)

@@ -1,0 +1,211 @@
+"""The process that workers fork from: it has imported the user's code and the heavy modules under it, once.
+
+One zygote serves one combination of code, image and secrets. It may fork only while it has one thread and no accelerator open:
+threads do not survive a fork, and CUDA breaks in a forked child. Where that does not hold it says so, and the agent starts a
+process for each worker, in which this same program becomes the worker.
+"""
+
+from __future__ import annotations
+
+import base64
+import gc
+import hashlib
+import os
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from cloudfn import execution, remote_error, serialization, source
+from cloudfn.definition import Definition
+from cloudfn.exception import DeserializationError, NotFoundError
+from cloudfn.spec_json import function_from_json
+
+from cloudfn_agent import system, worker
+from cloudfn_agent.channel import Channel, Message
+from cloudfn_agent.slots import Slots
+from cloudfn_agent.work import is_own_code
+
+
+class Zygote:
+    """Answers the agent's requests until the channel closes."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._definitions: dict[str, Definition] = {}
+        self._slots: Slots | None = None
+        self._workers: dict[int, int] = {}  # pid -> number
+        self._wakeup: tuple[int, int] = os.pipe()
+        self._checked = False
+
+    def serve(self) -> None:
+        for fd in self._wakeup:
+            os.set_blocking(fd, False)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wakeup[1])
+        while not self._channel.ended:
+            select.select([self._channel.sock, self._wakeup[0]], [], [])
+            self._reap()
+            for message, fds in self._channel.receive_available():
+                getattr(self, f"_on_{message['op']}")(message, fds)
+
+    def _on_init(self, message: Message, _fds: list[int]) -> None:
+        os.environ.update(message["env"])
+        sys.path[:0] = message["path"]
+        if message["workdir"]:
+            os.chdir(message["workdir"])
+        execution.in_worker = True
+        execution.image_recipe = message["image"]
+        door = message["door"]
+        execution.door = execution.Door(door["address"], bytes.fromhex(door["key"]), "", door["app"])
+        self._slots = Slots(Path(message["slots"]))
+
+    def _on_load(self, message: Message, _fds: list[int]) -> None:
+        """Import or unpickle a function's code, so that forks have it."""
+        key = message["key"]
+        try:
+            self._definitions[key] = load_definition(message["code"])
+        except BaseException as error:  # the user's module may raise anything while it is imported
+            packed = base64.b64encode(remote_error.pack(error, is_own_code)).decode()
+            self._channel.send({"op": "load_failed", "key": key, "error": packed})
+            return
+        sys.stdout.flush()
+        self._channel.send({"op": "loaded", "key": key})
+
+    def _on_fork(self, message: Message, fds: list[int]) -> None:
+        reason = self._why_not_fork()
+        if reason:
+            self._channel.send({"op": "unforkable", "worker": message["worker"], "reason": reason})
+            for fd in fds:
+                os.close(fd)
+            return
+        own_pid = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            system.die_with_parent(own_pid)
+            worker.leave(self._run_worker(message, fds))
+        for fd in fds:
+            os.close(fd)
+        self._workers[pid] = message["worker"]
+        self._channel.send({"op": "forked", "worker": message["worker"], "pid": pid})
+
+    def _on_become(self, message: Message, fds: list[int]) -> None:
+        """Where forking is not safe: this process itself is the worker."""
+        worker.leave(self._run_worker(message, fds, forked=False))
+
+    def _why_not_fork(self) -> str:
+        if self._checked:
+            return ""
+        held = system.open_accelerators()
+        if held:
+            return f"its imports opened {held[0]}"
+        if system.thread_count() > 1:
+            # Thread pools that follow the fork protocol (OpenBLAS under numpy does) end their threads at a fork and start them
+            # again when they are used; so fork once and look again. The child does nothing but leave.
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0)
+            os.waitpid(pid, 0)
+        threads = system.thread_count()
+        if threads > 1:
+            return f"its imports started {threads - 1} thread(s)"
+        gc.collect()
+        gc.freeze()  # so that the collector of a child does not touch, and so copy, the pages of all modules
+        self._checked = True
+        return ""
+
+    def _run_worker(self, message: Message, fds: list[int], forked: bool = True) -> int:
+        number, key = message["worker"], message["key"]
+        control, out, err = fds
+        if forked:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._channel.sock.close()
+            for fd in self._wakeup:
+                os.close(fd)
+        os.setsid()
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        os.close(out)
+        os.close(err)
+        channel = Channel(socket.socket(fileno=control))
+        assert self._slots is not None
+        return worker.main(
+            f"w{number}",
+            function_from_json(message["spec"]),
+            self._definitions[key],
+            base64.b64decode(message["parameters"]),
+            channel,
+            self._slots.writer(number),
+        )
+
+    def _reap(self) -> None:
+        try:
+            while os.read(self._wakeup[0], 512):
+                pass
+        except BlockingIOError:
+            pass
+        while self._workers:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+            if not pid:
+                return
+            number = self._workers.pop(pid, None)
+            if number is not None:
+                self._channel.send({"op": "exited", "worker": number, **exit_message(status, usage.ru_maxrss)})
+
+
+def exit_message(status: int, max_rss: int) -> dict[str, Any]:
+    """How a process ended, from its wait status; `max_rss` in the system's unit (KiB, bytes on macOS)."""
+    return {
+        "exit_code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
+        "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
+        "max_rss_mb": max_rss / (1024.0 if system.LINUX else 1048576.0),
+    }
+
+
+def load_definition(code: dict[str, Any]) -> Definition:
+    """Find a function's code: import its module, or unpickle what was shipped by value.
+
+    Raises:
+        NotFoundError: the module has no such name.
+        DeserializationError: the shipped bytes are not what their digest says.
+    """
+    if code["value"]:
+        data = Path(code["path"]).read_bytes()
+        if hashlib.sha256(data).hexdigest() != code["value"]:
+            raise DeserializationError(f"the code of {code['qualname']} at {code['path']} was changed after it was shipped")
+        found = serialization.loads(data)
+        return found if isinstance(found, Definition) else definition_of(found)
+    if code["bundle"]:
+        source.verify(Path(code["bundle"]), code["bundle_digest"])
+    __import__(code["module"])
+    found = sys.modules[code["module"]]
+    for part in code["qualname"].split("."):
+        if not hasattr(found, part):
+            raise NotFoundError(
+                f"module {code['module']} has no {code['qualname']} in the worker",
+                hint="It must be defined at the top of the module, on every import of it.",
+            )
+        found = getattr(found, part)
+    return definition_of(found)
+
+
+def definition_of(found: Any) -> Definition:
+    """What an object of the public API runs; raises AttributeError on anything else."""
+    definition: Definition = found.__cloudfn_definition__
+    return definition
+
+
+def main() -> None:
+    """Entry of the process: the channel's descriptor and the agent's pid are the arguments."""
+    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
+    if parent:
+        system.die_with_parent(parent)
+    Zygote(Channel(socket.socket(fileno=descriptor))).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m cloudfn`."""
+
+from cloudfn.cli.main import run
+
+run()

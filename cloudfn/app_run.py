@@ -1,0 +1,106 @@
+"""A running app: `with app.run():`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cloudfn import execution
+from cloudfn.client import current
+from cloudfn.exception import InvalidError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from cloudfn.app import App
+    from cloudfn.client.session import Session
+    from cloudfn.known_apps import Owner
+
+
+class AppRun:
+    """Both a context manager and an asynchronous one; entering answers the app. Used once."""
+
+    def __init__(self, app: App, name: str | None) -> None:
+        self._app = app
+        self._name = name or app.label
+        self._session: Session | None = None
+        self._owners: list[Owner] = []
+
+    def __enter__(self) -> App:
+        if execution.in_worker:
+            raise InvalidError(
+                f"app.run() of '{self._app.label}' was reached in a worker, which imports the module.",
+                hint='Put it below `if __name__ == "__main__":`.',
+            )
+        if self._app.sessions:
+            raise InvalidError(
+                f"The app '{self._app.label}' is already running and cannot be started again.",
+                hint="Inside of a local entrypoint or another `with app.run():` simply call its functions.",
+            )
+        # In a list from the first line on, so that whatever goes wrong below, Ctrl-C too, closes what was opened.
+        try:
+            self._open()
+        except BaseException:
+            self._close()
+            raise
+        return self._app
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    async def __aenter__(self) -> App:
+        import asyncio
+
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import asyncio
+
+        await asyncio.to_thread(self._close)
+
+    def _open(self) -> None:
+        from cloudfn.client.session import Session
+        from cloudfn.collect import collect
+
+        provider = current.provider()
+        payloads = collect(self._app, getattr(provider, "secrets", None))
+        events = _events()
+        self._session = Session(self._name, provider, report=_report(events), events=events)
+        self._session.open(payloads)
+        # The functions of an app that this one includes know only their own app.
+        self._owners = self._app.owners()
+        for owner in self._owners:
+            owner.sessions.append(self._session)
+        current.started(self._session)
+
+    def _close(self) -> None:
+        session = self._session
+        if session is None:
+            return
+        self._session = None
+        for owner in self._owners:
+            if session in owner.sessions:
+                owner.sessions.remove(session)
+        current.stopped(session)
+        session.close()
+
+
+def _events() -> Any:
+    """The stream of `enable_output()`, if anybody has asked for it."""
+    import sys
+
+    output = sys.modules.get("cloudfn.output")
+    return None if output is None else output.current()
+
+
+def _report(events: Any) -> Any:
+    def report(line: str) -> None:
+        if events is not None:
+            from cloudfn.events import Progress
+
+            events.emit(Progress(line))
+
+    return report

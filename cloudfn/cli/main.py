@@ -1,0 +1,104 @@
+"""The `cloudfn` command. Each subcommand is a file of this package, imported when it is asked for: `--help` and shell
+use of one command should not pay for all others."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any, NoReturn, Sequence
+
+import click
+
+# The help lines stand here so that `cloudfn --help` need not import the commands.
+COMMANDS = {
+    "run": "Run a file's entrypoint, or one function of it.",
+    "ps": "List the apps that run now.",
+    "logs": "Show what a run printed.",
+    "stop": "Stop a run, or all of them.",
+    "secret": "Create, list and delete secrets.",
+    "doctor": "Say what this machine has and lacks.",
+}
+
+
+class Commands(click.Group):
+    """A group whose commands are attributes of modules of the same name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"cloudfn.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            raise _unknown(args[0])
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _unknown(name: str) -> Exception:
+    from difflib import get_close_matches
+
+    from cloudfn.exception import UsageError
+
+    if name.partition("::")[0].endswith(".py"):
+        hint = f"To run a file: cloudfn run {name}"
+    else:
+        near = get_close_matches(name, COMMANDS, n=1)
+        hint = f"Did you mean `cloudfn {near[0]}`?" if near else "`cloudfn --help` lists the commands."
+    return UsageError(f"There is no command {name!r}.", hint=hint)
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"cloudfn {version('cloudfn')}")
+        ctx.exit()
+
+
+@click.group(cls=Commands, no_args_is_help=False, invoke_without_command=True)
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Run decorated Python functions on autoscaling machines: this one, or those of your own cloud account."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def run(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The console entry: runs a command line (`sys.argv` by default) and exits.
+
+    Exit codes: 0; 1 an error; 2 a command line that can never work; 130 Ctrl-C; what user code gave to `sys.exit`.
+    """
+    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _run(arguments: list[str]) -> int:
+    # Not `cli.main()`: it turns a user's EOFError into an abort and a BrokenPipeError into silence.
+    command = None
+    try:
+        with cli.make_context("cloudfn", arguments) as ctx:
+            try:
+                cli.invoke(ctx)
+            finally:
+                command = ctx.invoked_subcommand
+            sys.stdout.flush()
+        return 0
+    except click.exceptions.Exit as exit:
+        return exit.exit_code
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        return 130
+    except Exception as error:  # noqa: BLE001 - the boundary: whatever is left becomes a message and an exit code
+        from cloudfn.cli.failure import report
+
+        return report(error, ran_user_code=command == "run")

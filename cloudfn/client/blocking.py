@@ -1,0 +1,98 @@
+"""`f.remote(x)`: the caller's own thread writes to a leased worker and reads the answer, where it can."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Mapping
+
+from cloudfn import execution, serialization, wire
+from cloudfn.client.call import Call, Input, Outcome, new_call_id
+from cloudfn.exception import ConnectionError
+
+if TYPE_CHECKING:
+    from cloudfn.client.dispatch import Dispatcher
+    from cloudfn.client.lease import Lease
+    from cloudfn.client.session import Session
+    from cloudfn.client.target import Target
+
+
+def call_blocking(
+    session: Session, dispatcher: Dispatcher, target: Target, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """Run one input and wait. Raises what it raises."""
+    data, buffers = session.encoders.arguments(target, args, kwargs)
+    method = dispatcher.methods[target.method]
+    # A worker that waits must be able to lend its slot, so there the reactor waits for it.
+    lease = dispatcher.take() if not execution.in_worker else None
+    if lease is None:
+        call = Call()
+        item = Input(call, 0, method, data, buffers)
+        session.reactor.call(dispatcher.submit, [item])
+        return wait_for_one(session, dispatcher, call).value()
+    call_id = new_call_id()
+    pieces = wire.encode(wire.INPUT, data, flags=method, ack=lease.seq, call=call_id, buffers=buffers)
+    try:
+        frame = lease.exchange(pieces)
+    except ConnectionError:
+        call = hand_over(session, dispatcher, lease, call_id, method, data, buffers)
+        return wait_for_one(session, dispatcher, call).value()
+    except BaseException:  # Ctrl-C, or a cancellation: the input must not go on without us
+        hand_over(session, dispatcher, lease, call_id, method, data, buffers, cancelled=True)
+        raise
+    lease.received_direct(frame)
+    if frame.flags == wire.OK:
+        dispatcher.give_back(lease, True)
+        return serialization.loads(frame.body, frame.buffers)
+    dispatcher.give_back(lease, False)
+    if frame.flags == wire.ERROR and dispatcher.spec.retries:
+        call = Call()
+        item = Input(call, 0, method, data, buffers)
+        session.reactor.call(dispatcher.retry, item, Outcome(frame.flags, frame.body))
+        return wait_for_one(session, dispatcher, call).value()
+    return Outcome(frame.flags, frame.body, frame.buffers).value()
+
+
+def hand_over(
+    session: Session,
+    dispatcher: Dispatcher,
+    lease: Lease,
+    call_id: int,
+    method: int,
+    data: bytes,
+    buffers: Any,
+    cancelled: bool = False,
+) -> Call:
+    """Leave an exchange that did not end to the reactor."""
+    call = Call()
+    call.id = call_id
+    call.cancelled = cancelled
+    session.reactor.call(dispatcher.rescue, lease, Input(call, 0, method, data, buffers))
+    return call
+
+
+def wait_for_one(session: Session, dispatcher: Dispatcher, call: Call) -> Outcome:
+    """Wait for the outcome of a call's only input; cancels it when the wait is interrupted."""
+    try:
+        wait_until(session, dispatcher.key, call, lambda: 0 in call.outcomes)
+    except BaseException:  # Ctrl-C, or a cancellation
+        session.cancel(dispatcher, call)
+        raise
+    return call.outcomes[0]
+
+
+def wait_until(session: Session, key: str, call: Call, ready: Any, timeout: float | None = None) -> bool:
+    """Wait until `ready()` holds, which is asked after each change of the call; in a worker, lend the slot meanwhile.
+
+    Args:
+        key: of the function that is waited for.
+        timeout: seconds, None for ever.
+    """
+    if not execution.in_worker:
+        with call.changed:
+            return bool(call.changed.wait_for(ready, timeout))
+    from cloudfn.client.lending import GRACE
+
+    with call.changed:
+        if call.changed.wait_for(ready, GRACE if timeout is None else min(timeout, GRACE)):
+            return True
+    with session.lender.lent(key), call.changed:
+        return bool(call.changed.wait_for(ready, timeout))

@@ -1,0 +1,146 @@
+"""One function call of one or more inputs, and its outcomes as they come in."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from typing import Any, Callable, NamedTuple, Sequence
+
+from cloudfn import remote_error, serialization, wire
+from cloudfn.exception import ExecutionError, InputCancellation, InternalFailure
+
+FAILED = 100  # status of an outcome that this side made: `body` is the exception
+
+
+class Outcome(NamedTuple):
+    """How one input, or one step of a generator, ended: a status of `cloudfn.wire` and what came with it, still pickled."""
+
+    status: int
+    body: Any
+    buffers: Sequence[bytearray] = ()
+
+    def value(self) -> Any:
+        """The result. Raises what the input raised."""
+        if self.status == wire.OK:
+            return serialization.loads(self.body, self.buffers)
+        raise self.error()
+
+    def error(self) -> BaseException:
+        if self.status == wire.ERROR:
+            return remote_error.unpack(bytes(self.body), relocate)
+        if self.status == FAILED:
+            error: BaseException = self.body
+            return error
+        if self.status == wire.CANCELLED:
+            return cancelled_error()
+        return InternalFailure(f"an input ended with the unknown status {self.status}")
+
+
+relocations: dict[str, str] = {}  # folder of a shipped bundle -> folder that it was made from
+
+
+def relocate(filename: str) -> str:
+    """The user's own file for one that a worker ran from a shipped bundle."""
+    for shipped, root in relocations.items():
+        if filename.startswith(shipped + os.sep):
+            return root + filename[len(shipped) :]
+    return filename
+
+
+def cancelled_error() -> BaseException:
+    """What waiting for a cancelled call raises, as Modal has it."""
+    return InputCancellation("the call was cancelled")
+
+
+def failed(error: BaseException) -> Outcome:
+    return Outcome(FAILED, error)
+
+
+# Ids are unique over all processes that call: a random start, then counted.
+_ids = itertools.count(int.from_bytes(os.urandom(7), "big"))
+
+
+def new_call_id() -> int:
+    return next(_ids) & 0xFFFFFFFFFFFFFFFF
+
+
+class Input:
+    """One input that waits or runs.
+
+    Attributes:
+        attempts: how often it ended in an error that counts against its retries.
+        deaths: how many workers died while they ran it.
+        moved: how often it had to be sent again for no fault of its own.
+    """
+
+    __slots__ = ("attempts", "buffers", "call", "deaths", "index", "method", "moved", "payload", "sent")
+
+    def __init__(self, call: Call, index: int, method: int, payload: bytes, buffers: Sequence[Any]) -> None:
+        self.call = call
+        self.index = index
+        self.method = method
+        self.payload = payload
+        self.buffers = buffers
+        self.attempts = 0
+        self.deaths = 0
+        self.moved = 0
+        self.sent = 0.0
+
+
+class Call:
+    """Outcomes of one call, by index of the input. The reactor's thread puts them in, any thread takes them out.
+
+    Args:
+        keep: results stay for later (`spawn`); otherwise taking one removes it.
+    """
+
+    def __init__(self, keep: bool = False) -> None:
+        self.id = new_call_id()
+        self.changed = threading.Condition()
+        self.outcomes: dict[int, Outcome] = {}
+        self.items: dict[int, list[Outcome]] = {}  # what generators have yielded so far
+        self.order: list[int] = []  # indexes in the order in which they ended, for unordered maps
+        self.total: int | None = None  # inputs, once all are submitted
+        self.keep = keep
+        self.cancelled = False
+        self._watchers: list[Callable[[], None]] = []
+
+    @property
+    def public_id(self) -> str:
+        return f"fc-{self.id:016x}"
+
+    def deliver(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+        with self.changed:
+            for index, outcome in outcomes:
+                self.outcomes[index] = outcome
+                self.order.append(index)
+            self._notify()
+
+    def deliver_item(self, index: int, outcome: Outcome) -> None:
+        with self.changed:
+            self.items.setdefault(index, []).append(outcome)
+            self._notify()
+
+    def set_total(self, total: int) -> None:
+        with self.changed:
+            self.total = total
+            self._notify()
+
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Call `watcher`, in whatever thread, after every change, until `unwatch`."""
+        with self.changed:
+            self._watchers.append(watcher)
+
+    def unwatch(self, watcher: Callable[[], None]) -> None:
+        with self.changed:
+            self._watchers.remove(watcher)
+
+    def _notify(self) -> None:
+        self.changed.notify_all()
+        for watcher in self._watchers:
+            watcher()
+
+
+def lost_session() -> ExecutionError:
+    return ExecutionError("the app was stopped before this call ended")

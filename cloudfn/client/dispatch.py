@@ -1,0 +1,515 @@
+"""Brings the inputs of one pool of workers to leases, and what comes back to calls.
+
+Everything here runs on the reactor's thread, but for `take` and `give_back`, by which a caller's own thread borrows an idle
+lease for one blocking call.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Sequence
+
+from cloudfn import wire
+from cloudfn.client.call import Call, Input, Outcome, failed
+from cloudfn.client.connect import LeaseGone, connect_async
+from cloudfn.client.death import MAX_DEATHS, MAX_MOVES, death_error, is_blamed, startup_error
+from cloudfn.client.lease import WORKER_TYPES, Lease
+from cloudfn.exception import ConnectionError, DeadlockError, NotFoundError, ProtocolError
+from cloudfn.stream import FrameStream
+from cloudfn.wire import Frame, FrameReader
+
+if TYPE_CHECKING:
+    from cloudfn.client.session import Session
+    from cloudfn.spec import FunctionSpec
+
+LINGER = 1.0  # seconds that an idle lease is kept
+_SPAWN_WORTH = 0.05  # seconds of waiting work that are worth another worker
+_REVIEW = 0.005  # seconds between looks at work that waits; grows while nothing changes
+_MAX_REVIEW = 0.2
+_BATCH_BYTES = 1 << 20
+_REATTACH_TRIES = 400
+_REATTACH_DELAY = 0.01
+
+
+class Dispatcher:
+    """The client's side of one pool: a function (or class) with one set of parameters.
+
+    Args:
+        key: what the function is registered as at the agent.
+        parameters: the instance's pickled parameters.
+    """
+
+    def __init__(self, session: Session, key: str, spec: FunctionSpec, parameters: bytes) -> None:
+        self.key = key
+        self.spec = spec
+        self.parameters = parameters
+        self.overrides: Any = None
+        self.methods = {method.name: number for number, method in enumerate(spec.methods)}
+        self.done = 0
+        self.failed = 0
+        self._session = session
+        self._loop = session.reactor.loop
+        self._lock = threading.Lock()
+        self._idle: list[Lease] = []  # under the lock
+        self._leases: dict[str, Lease] = {}
+        self._ended: BaseException | None = None
+        self._pending: deque[Input] = deque()
+        self._delayed = 0  # inputs that wait for a retry
+        self._wants: dict[int, float] = {}  # requests at the agent
+        self._review_timer: Any = None
+        self._review_delay = _REVIEW
+        self._linger_timer: Any = None
+        batch = max((method.max_batch_size or 0) for method in spec.methods)
+        self._extra = 2 * batch
+        self._fast = not self._extra and spec.scaling.max_inputs == 1 and not spec.scaling.single_use
+
+    # -- from the caller's thread
+
+    def take(self) -> Lease | None:
+        """An idle lease for one `exchange`, or None."""
+        if not self._fast or self._pending:
+            return None
+        with self._lock:
+            while self._idle:
+                lease = self._idle.pop()
+                if lease.sock is not None:
+                    return lease
+        return None
+
+    def give_back(self, lease: Lease, ok: bool) -> None:
+        """After a successful `exchange`."""
+        lease.idle_since = time.monotonic()
+        with self._lock:
+            if ok:
+                self.done += 1
+            else:
+                self.failed += 1
+            self._idle.append(lease)
+        if lease.recalled or self._pending:
+            self._session.reactor.call(self._pump)
+
+    def rescue(self, lease: Lease, item: Input) -> None:
+        """After an `exchange` that did not end: the reactor takes over the lease with its one input."""
+        lease.sent([item], time.monotonic())
+        self._leases[lease.token] = lease
+        self._attach_stream(lease)
+        if item.call.cancelled:
+            self._session.send_control({"op": "cancel", "call": item.call.id})
+        if self._ended:
+            self.fail_all(self._ended)
+
+    # -- inputs
+
+    def submit(self, inputs: Sequence[Input]) -> None:
+        self._pending.extend(inputs)
+        if self._ended:
+            self._fail_pending(self._ended)
+        else:
+            self._pump()
+
+    def retry(self, item: Input, outcome: Outcome) -> None:
+        """An input failed in an `exchange`: run it again if its retries allow, else deliver the failure."""
+        if not self._retry(item):
+            item.call.deliver([(item.index, outcome)])
+
+    def cancel(self, call: Call) -> None:
+        """Drop a call's waiting inputs; the agent sees to those that run."""
+        dropped = [item for item in self._pending if item.call is call]
+        if dropped:
+            self._pending = deque(item for item in self._pending if item.call is not call)
+            call.deliver([(item.index, Outcome(wire.CANCELLED, b"")) for item in dropped])
+
+    def counts(self) -> tuple[int, int, int, int]:
+        """Queued, running, done, failed."""
+        running = sum(min(len(lease.outstanding), lease.capacity) for lease in self._leases.values())
+        open_inputs = sum(len(lease.outstanding) for lease in self._leases.values())
+        direct = len([1 for lease in self._leases.values() if lease.stream is None]) - len(self._idle)
+        queued = len(self._pending) + self._delayed + open_inputs - running
+        return queued, running + max(direct, 0), self.done, self.failed
+
+    def _pump(self) -> None:
+        """Send what can be sent, ask for workers where that is worth it, let go of what is recalled."""
+        if self._pending:
+            self._send_pending()
+        self._settle()
+        self._ask_for_workers()
+        if (self._pending or self._backlog()) and self._review_timer is None:
+            self._review_timer = self._loop.call_later(self._review_delay, self._review)
+        if self._linger_timer is None and self._leases:
+            self._linger_timer = self._loop.call_later(LINGER / 2, self._let_go)
+
+    def _send_pending(self) -> None:
+        with self._lock:
+            for lease in self._idle:
+                self._attach_stream(lease)
+            self._idle.clear()
+        ready = [lease for lease in self._leases.values() if lease.stream and lease.room() > 0]
+        while self._pending and ready:
+            ready.sort(key=lambda lease: len(lease.outstanding))
+            share = -(-len(self._pending) // len(ready))
+            lease = ready.pop(0)
+            self._send_some(lease, min(lease.room(), share))
+
+    def _send_some(self, lease: Lease, count: int) -> None:
+        """Take up to `count` inputs off the queue and send them, neighbours of one call together."""
+        now = time.monotonic()
+        pending, stream = self._pending, lease.stream
+        assert stream is not None
+        while count > 0 and pending:
+            first = pending.popleft()
+            batch = [first]
+            size = len(first.payload)
+            while (
+                pending
+                and len(batch) < count
+                and not first.buffers
+                and size < _BATCH_BYTES
+                and pending[0].call is first.call
+                and pending[0].index == first.index + len(batch)
+                and pending[0].method == first.method
+                and not pending[0].buffers
+            ):
+                size += len(pending[0].payload)
+                batch.append(pending.popleft())
+            count -= len(batch)
+            lease.sent(batch, now)
+            body = first.payload if len(batch) == 1 else wire.pack_items([item.payload for item in batch])
+            stream.send(
+                wire.encode(
+                    wire.INPUT,
+                    body,
+                    flags=first.method,
+                    count=len(batch),
+                    ack=lease.seq,
+                    index=first.index,
+                    call=first.call.id,
+                    buffers=first.buffers,
+                )
+            )
+
+    def _settle(self) -> None:
+        """Leases with nothing outstanding become idle, or go back if they are recalled or used up."""
+        for lease in list(self._leases.values()):
+            if lease.stream is None or lease.outstanding:
+                continue
+            if lease.recalled or (lease.single_use and lease.used):
+                self._release(lease)
+            elif not self._pending and not lease.stream.unsent:
+                self._make_idle(lease)
+        with self._lock:
+            recalled = [lease for lease in self._idle if lease.recalled]
+            self._idle = [lease for lease in self._idle if not lease.recalled]
+        for lease in recalled:
+            self._release(lease)
+
+    def _make_idle(self, lease: Lease) -> None:
+        assert lease.stream is not None
+        lease.sock = lease.stream.detach()
+        lease.sock.setblocking(True)
+        lease.stream = None
+        lease.idle_since = time.monotonic()
+        with self._lock:
+            self._idle.append(lease)
+
+    # -- how many workers
+
+    def _backlog(self) -> int:
+        """Inputs that lie behind others at their worker."""
+        return sum(max(0, len(lease.outstanding) - lease.capacity) for lease in self._leases.values())
+
+    def _expected(self, now: float) -> float:
+        """Seconds that one input takes, as far as we know."""
+        means = [lease.mean for lease in self._leases.values() if lease.mean is not None]
+        unanswered = [x.last_answer for x in self._leases.values() if x.outstanding]
+        oldest = now - min([*unanswered, *self._wants.values()], default=now)
+        return max(min(means, default=0.0), oldest)
+
+    def _ask_for_workers(self) -> None:
+        waiting = len(self._pending) + self._backlog()
+        if not waiting:
+            while self._wants:
+                self._session.unwant(self._wants.popitem()[0])
+            return
+        scaling = self.spec.scaling
+        if scaling.max_inputs > 1:
+            waiting = -(-waiting // (scaling.target_inputs or scaling.max_inputs))
+        have = len(self._leases) + len(self._wants)
+        expected = self._expected(time.monotonic())
+        if expected > _SPAWN_WORTH:
+            worth = len(self._leases) + waiting
+        else:
+            worth = max(1, scaling.min_containers, len(self._leases) + int(waiting * expected / _SPAWN_WORTH))
+        limit = scaling.max_containers if scaling.max_containers is not None else worth
+        for _ in range(min(worth, limit, len(self._leases) + waiting) - have):
+            self._want()
+
+    def _want(self) -> None:
+        id = self._session.want(self)
+        self._wants[id] = time.monotonic()
+
+    def _review(self) -> None:
+        """Something waits: is it worth more workers by now, or can an idle worker take what lies behind a long input?"""
+        self._review_timer = None
+        now = time.monotonic()
+        self._ask_for_workers()
+        self._take_back(now)
+        self._review_delay = min(self._review_delay * 1.5, _MAX_REVIEW)
+        if self._pending or self._backlog():
+            self._review_timer = self._loop.call_later(self._review_delay, self._review)
+        else:
+            self._review_delay = _REVIEW
+
+    def _take_back(self, now: float) -> None:
+        idle = len(self._idle)
+        if self._pending or not idle:
+            return
+        slow = sorted(
+            (
+                lease
+                for lease in self._leases.values()
+                if len(lease.outstanding) > lease.capacity and not lease.asked_back and lease.stream
+            ),
+            key=lambda lease: lease.last_answer,
+        )
+        for lease in slow[:idle]:
+            if now - lease.last_answer >= _REVIEW / 2:
+                lease.asked_back = True
+                self._session.send_control({"op": "recall", "lease": lease.token})
+
+    def _let_go(self) -> None:
+        """Release leases that have been idle for a while."""
+        self._linger_timer = None
+        now = time.monotonic()
+        with self._lock:
+            old = [lease for lease in self._idle if now - lease.idle_since > LINGER]
+            self._idle = [lease for lease in self._idle if lease not in old]
+        for lease in old:
+            self._release(lease)
+        if self._leases:
+            self._linger_timer = self._loop.call_later(LINGER / 2, self._let_go)
+
+    def _release(self, lease: Lease) -> None:
+        self._leases.pop(lease.token, None)
+        self._session.forget_lease(lease.token)
+        sock = lease.sock
+        if lease.stream and not lease.stream.unsent:
+            sock = lease.stream.detach()
+        if sock:
+            sock.setblocking(False)
+            try:
+                sock.send(wire.encode(wire.RELEASE, ack=lease.seq)[0])
+            except OSError:  # it was cut meanwhile; the agent hears of that from the worker
+                pass
+            sock.close()
+        lease.sock = lease.stream = None
+
+    # -- what the agent says
+
+    def on_grant(self, id: int, token: str, worker: str) -> None:
+        self._wants.pop(id, None)
+        scaling = self.spec.scaling
+        lease = Lease(token, worker, scaling.max_inputs, self._extra, scaling.single_use)
+        self._leases[token] = lease
+        self._session.spawn_task(self._attach(lease))
+
+    def on_refused(self, id: int, message: dict[str, Any]) -> None:
+        """No worker will come: everything that waits hears why."""
+        self._wants.pop(id, None)
+        kind = message["kind"]
+        error: Exception
+        if kind == "startup":
+            error = startup_error(self.spec, message["death"])
+        elif kind == "deadlock":
+            error = DeadlockError(
+                message["text"],
+                hint="Raise max_containers, or do not call a GPU function from itself.",
+            )
+        else:
+            error = NotFoundError(message["text"])
+        self._fail_pending(error)
+
+    def _fail_pending(self, error: BaseException) -> None:
+        pending, self._pending = self._pending, deque()
+        for item in pending:
+            self._finish(item, failed(error))
+
+    def on_recall(self, token: str) -> None:
+        """The agent wants a lease back, for somebody who waits."""
+        lease = self._leases.get(token)
+        if lease:
+            lease.recalled = True
+            if len(lease.outstanding) > lease.capacity:
+                self._session.send_control({"op": "recall", "lease": token})
+            self._pump()
+
+    def on_lost(self, token: str, death: dict[str, Any]) -> None:
+        """The worker of a lease has ended."""
+        lease = self._leases.pop(token, None)
+        if lease is None:
+            return
+        with self._lock:
+            borrowed = lease.stream is None and lease not in self._idle
+            self._idle = [other for other in self._idle if other is not lease]
+        self._session.forget_lease(token)
+        if borrowed and not lease.outstanding:
+            # A caller's thread is in `exchange`, or about to: it notices and comes by `rescue`, which needs the death.
+            self._leases[token] = lease
+            self._loop.call_later(_REATTACH_DELAY, self.on_lost, token, death)
+            return
+        lease.close()
+        self._bury(lease, death)
+
+    def _bury(self, lease: Lease, death: dict[str, Any]) -> None:
+        inputs = list(lease.outstanding.values())
+        lease.outstanding.clear()
+        for item in reversed(inputs):
+            if item.call.cancelled or death.get("kind") == "cancelled" and is_blamed(item, death):
+                self._finish(item, Outcome(wire.CANCELLED, b""))
+            elif is_blamed(item, death):
+                item.deaths += death["kind"] != "timeout"
+                error = death_error(self.spec, death, item)
+                if item.deaths >= MAX_DEATHS or not self._retry(item):
+                    self._finish(item, failed(error))
+            elif item.moved >= MAX_MOVES:
+                self._finish(item, failed(death_error(self.spec, death, item)))
+            else:
+                item.moved += 1
+                self._pending.appendleft(item)
+        self._pump()
+
+    def fail_all(self, error: BaseException) -> None:
+        """The session has ended: nothing can run any more."""
+        self._ended = error
+        for lease in list(self._leases.values()):
+            for item in list(lease.outstanding.values()):
+                self._finish(item, failed(error))
+            lease.outstanding.clear()
+            lease.close()
+        self._leases.clear()
+        with self._lock:
+            self._idle.clear()
+        self._fail_pending(error)
+        for timer in (self._review_timer, self._linger_timer):
+            if timer:
+                timer.cancel()
+
+    # -- leases
+
+    async def _attach(self, lease: Lease, resume: bool = False) -> None:
+        """Connect a lease to its worker; after a cut, again and again until the agent says that the worker is gone."""
+        for _ in range(_REATTACH_TRIES):
+            try:
+                sock = await connect_async(
+                    self._loop, self._session.address, self._session.key, f"/lease?lease={lease.token}"
+                )
+            except LeaseGone as gone:
+                self.on_lost(lease.token, gone.death)
+                return
+            except (ConnectionError, ProtocolError):
+                import asyncio
+
+                await asyncio.sleep(_REATTACH_DELAY)
+                continue
+            if lease.token not in self._leases:
+                sock.close()
+                return
+            lease.sock = sock
+            lease.reader = FrameReader(types=WORKER_TYPES)
+            self._attach_stream(lease)
+            if resume and lease.stream:
+                body = wire.pack_pairs(list(lease.outstanding))
+                lease.stream.send(wire.encode(wire.RESUME, body, ack=lease.seq))
+            self._pump()
+            return
+        self.on_lost(lease.token, {"kind": "unreachable", "text": "its agent does not answer any more"})
+
+    def _attach_stream(self, lease: Lease) -> None:
+        """Let the reactor read a lease."""
+        if lease.stream is not None:
+            return
+        if lease.sock is None:
+            return
+        lease.stream = FrameStream(
+            self._loop,
+            lease.sock,
+            lambda frames: self._on_frames(lease, frames),
+            lambda _error: self._on_cut(lease),
+            lease.reader,
+        )
+        lease.stream.start()
+
+    def _on_cut(self, lease: Lease) -> None:
+        lease.stream = lease.sock = None
+        if lease.token in self._leases:
+            self._session.spawn_task(self._attach(lease, resume=True))
+
+    def _on_frames(self, lease: Lease, frames: list[Frame]) -> None:
+        now = time.monotonic()
+        for frame in frames:
+            if frame.seq <= lease.seq:
+                continue  # sent again after a cut, and here before it
+            lease.note(frame, now)
+            if frame.type == wire.RESULT:
+                self._on_result(lease, frame)
+            elif frame.type == wire.YIELD:
+                item = lease.outstanding.get((frame.call, frame.first))
+                if item:
+                    item.call.deliver_item(item.index, Outcome(wire.OK, frame.body, frame.buffers))
+            elif frame.type == wire.RETURNED:
+                lease.asked_back = False
+                for pair in reversed(wire.unpack_pairs(frame.body)):
+                    returned = lease.outstanding.pop(pair, None)
+                    if returned:
+                        self._pending.appendleft(returned)
+        acknowledgement = lease.acknowledgement()
+        if acknowledgement and lease.stream:
+            lease.stream.send(acknowledgement)
+        self._review_delay = _REVIEW
+        self._pump()
+
+    def _on_result(self, lease: Lease, frame: Frame) -> None:
+        pop = lease.outstanding.pop
+        if frame.items == 1:
+            item = pop((frame.call, frame.first), None)
+            if item is None:
+                return
+            if frame.flags == wire.ERROR and self._retry(item):
+                return
+            self._finish(item, Outcome(frame.flags, frame.body, frame.buffers))
+            return
+        call: Call | None = None
+        outcomes = []
+        for offset, body in enumerate(wire.unpack_items(frame.body, frame.items)):
+            item = pop((frame.call, frame.first + offset), None)
+            if item is not None:
+                call = item.call
+                outcomes.append((item.index, Outcome(frame.flags, body)))
+        self.done += len(outcomes)
+        if call:
+            call.deliver(outcomes)
+
+    def _finish(self, item: Input, outcome: Outcome) -> None:
+        if outcome.status in (wire.OK, wire.END):
+            self.done += 1
+        else:
+            self.failed += 1
+        item.call.deliver([(item.index, outcome)])
+
+    def _retry(self, item: Input) -> bool:
+        policy = self.spec.retries
+        item.attempts += 1
+        if policy is None or item.attempts > policy.max_retries or item.call.cancelled:
+            return False
+        self._delayed += 1
+        self._loop.call_later(policy.delay(item.attempts), self._again, item)
+        return True
+
+    def _again(self, item: Input) -> None:
+        self._delayed -= 1
+        if item.call.cancelled:
+            self._finish(item, Outcome(wire.CANCELLED, b""))
+        else:
+            self._pending.appendleft(item)
+            self._pump()

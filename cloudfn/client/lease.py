@@ -1,0 +1,144 @@
+"""The client's end of a lease: a worker's own stream, used by the reactor or, for one call at a time, by the caller's thread."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any, Sequence
+
+from cloudfn import wire
+from cloudfn.client.call import Input
+from cloudfn.exception import ConnectionError
+from cloudfn.stream import FrameStream
+from cloudfn.wire import Frame, FrameReader
+
+WORKER_TYPES = frozenset({wire.RESULT, wire.YIELD, wire.RETURNED})
+_TARGET = 0.005  # seconds of work that should lie ready at a worker, so that it never waits for us
+_MAX_WINDOW = 4096
+_ACK_BYTES = 1 << 20
+_ACK_FRAMES = 256
+
+
+class Lease:
+    """One worker, for as long as we hold it.
+
+    Args:
+        token: names the lease, also after a cut of the connection.
+        capacity: inputs that the worker runs at a time.
+        extra: inputs to keep there beyond that at least (`@batched` functions fill their batches from them).
+    """
+
+    def __init__(self, token: str, worker: str, capacity: int, extra: int, single_use: bool) -> None:
+        self.token = token
+        self.worker = worker
+        self.capacity = capacity
+        self.single_use = single_use
+        self.used = 0  # inputs sent
+        self.outstanding: dict[tuple[int, int], Input] = {}
+        self.mean: float | None = None  # seconds that an input takes, moving average
+        self.last_answer = 0.0
+        self.recalled = False  # the agent wants it back
+        self.asked_back = False  # we asked the worker for what it has not begun
+        self.idle_since = time.monotonic()
+        self.sock: socket.socket | None = None
+        self.reader = FrameReader(types=WORKER_TYPES)
+        self.stream: FrameStream | None = None
+        self.seq = 0  # of the last frame that we have
+        self._extra = extra
+        self._unacknowledged = 0
+        self._unacknowledged_frames = 0
+
+    def window(self) -> int:
+        """How many inputs may lie at the worker now."""
+        if self.single_use:
+            return 1 - self.used
+        if self.recalled:
+            return 0
+        if self.capacity > 1 or self._extra:
+            return self.capacity + self._extra
+        if self.mean is None:
+            return 1
+        return min(_MAX_WINDOW, 1 + int(_TARGET / max(self.mean, 1e-6)))
+
+    def room(self) -> int:
+        return self.window() - len(self.outstanding)
+
+    def sent(self, inputs: Sequence[Input], now: float) -> None:
+        if not self.outstanding:
+            self.last_answer = now
+        for item in inputs:
+            self.outstanding[item.call.id, item.index] = item
+            item.sent = now
+        self.used += len(inputs)
+
+    def note(self, frame: Frame, now: float) -> None:
+        """Keep count of what came: numbers for the next acknowledgement, and how long inputs take."""
+        self.seq = frame.seq
+        self.last_answer = now
+        self._unacknowledged_frames += 1
+        self._unacknowledged += len(frame.body) + sum(map(len, frame.buffers))
+        if frame.type == wire.RESULT:
+            mean = frame.ack * 1e-6 / max(frame.items, 1)
+            self.mean = mean if self.mean is None else self.mean + (mean - self.mean) * 0.5
+
+    def acknowledgement(self) -> list[wire.Buffer] | None:
+        """An ACK frame when it is time for one; inputs carry acknowledgements, too."""
+        if self._unacknowledged < _ACK_BYTES and self._unacknowledged_frames < _ACK_FRAMES:
+            return None
+        self._unacknowledged = self._unacknowledged_frames = 0
+        return wire.encode(wire.ACK, ack=self.seq)
+
+    def exchange(self, pieces: list[wire.Buffer]) -> Frame:
+        """Send one input and wait for the one frame that answers it, in the caller's thread.
+
+        Raises:
+            ConnectionError: the connection was cut, or gave something else than a result.
+        """
+        sock = self.sock
+        assert sock is not None
+        try:
+            if len(pieces) == 1:
+                sock.sendall(pieces[0])
+            else:
+                send_all(sock, pieces)
+            reader = self.reader
+            while True:
+                size = sock.recv_into(reader.get_buffer())
+                if not size:
+                    break
+                frames = reader.received(size)
+                if frames:
+                    if len(frames) != 1 or frames[0].type != wire.RESULT:
+                        break
+                    return frames[0]
+        except OSError:
+            pass
+        raise ConnectionError(f"the connection to worker {self.worker} was cut")
+
+    def received_direct(self, frame: Frame) -> None:
+        """After `exchange`: what `note` does, at less cost."""
+        self.seq = frame.seq
+        micros = frame.ack * 1e-6
+        self.mean = micros if self.mean is None else self.mean + (micros - self.mean) * 0.5
+        size = len(frame.body) + sum(map(len, frame.buffers)) if frame.buffers else len(frame.body)
+        if size > _ACK_BYTES and self.sock:
+            self.sock.sendall(wire.encode(wire.ACK, ack=self.seq)[0])
+
+    def close(self) -> None:
+        if self.stream:
+            self.stream.close()
+            self.stream = None
+        elif self.sock:
+            self.sock.close()
+        self.sock = None
+
+
+def send_all(sock: socket.socket, pieces: Sequence[Any]) -> None:
+    """Send every byte of all pieces over a blocking socket."""
+    views = [memoryview(piece) for piece in pieces if len(piece)]
+    while views:
+        sent = sock.sendmsg(views[:512])
+        while views and sent >= len(views[0]):
+            sent -= len(views.pop(0))
+        if sent:
+            views[0] = views[0][sent:]

@@ -1,0 +1,53 @@
+"""The client's event loop, on a thread of its own, so that calls go on while the user's threads do what they like."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any, Callable, Coroutine, TypeVar
+
+T = TypeVar("T")
+
+
+class Reactor:
+    """A daemon thread that runs an event loop until `stop`."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="cloudfn", daemon=True)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def call(self, function: Callable[..., object], *args: Any) -> None:
+        """Run a function on the loop's thread, soon; from any thread."""
+        self.loop.call_soon_threadsafe(function, *args)
+
+    def wait(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run a coroutine on the loop and wait for it, from another thread."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start a task, from the loop's thread."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def stop(self) -> None:
+        """Cancel what runs, end the thread, close the loop. Idempotent."""
+        if self.loop.is_closed():
+            return
+        self.loop.call_soon_threadsafe(self._end)
+        self._thread.join(10)
+        if not self._thread.is_alive():
+            self.loop.close()
+
+    def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self.loop.call_soon(self.loop.stop)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()

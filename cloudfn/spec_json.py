@@ -1,0 +1,47 @@
+"""Specs to and from JSON values, for the wire and for files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from cloudfn.spec import (
+    CodeSpec,
+    FunctionSpec,
+    GPUSpec,
+    ImageSpec,
+    ImageStep,
+    MethodSpec,
+    Resources,
+    RetryPolicy,
+    Scaling,
+    ScheduleSpec,
+    SecretSpec,
+)
+
+
+def function_to_json(spec: FunctionSpec) -> dict[str, Any]:
+    return asdict(spec)
+
+
+def function_from_json(data: dict[str, Any]) -> FunctionSpec:
+    """The inverse of `function_to_json`. Raises KeyError or TypeError on anything else."""
+    image = data["image"]
+    resources = data["resources"]
+    return FunctionSpec(
+        **{
+            **data,
+            "code": CodeSpec(**data["code"]),
+            "methods": tuple(MethodSpec(**method) for method in data["methods"]),
+            "image": ImageSpec(
+                image["python_version"],
+                tuple(ImageStep(s["kind"], s["args"], tuple(s["content"])) for s in image["steps"]),
+            ),
+            "secrets": tuple(SecretSpec(s["name"], s["id"], tuple(s["required_keys"])) for s in data["secrets"]),
+            "resources": Resources(**{**resources, "gpus": tuple(GPUSpec(**gpu) for gpu in resources["gpus"])}),
+            "scaling": Scaling(**data["scaling"]),
+            "retries": RetryPolicy(**data["retries"]) if data["retries"] else None,
+            "schedule": ScheduleSpec(**data["schedule"]) if data["schedule"] else None,
+            "region": tuple(data["region"]),
+        }
+    )

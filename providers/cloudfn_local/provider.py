@@ -1,0 +1,68 @@
+"""This machine as a place to run: an agent process for each run, images as venvs, code in the cache folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from functools import cached_property
+from pathlib import Path
+
+from cloudfn.exception import ResourceUnavailableError
+from cloudfn.provider import NO_MATERIALS, Materials, Provider, Report, Runtime, Shippable
+from cloudfn.spec import FunctionSpec, ImageSpec
+
+from cloudfn_local import paths
+from cloudfn_local.machine import LocalMachine
+from cloudfn_local.runs import LocalRuns
+from cloudfn_local.secret_store import SecretStore
+
+STRICT_VARIABLE = "CLOUDFN_STRICT_GPU"
+
+
+class LocalProvider(Provider):
+    """The default provider; needs no account and no set-up."""
+
+    @cached_property
+    def secrets(self) -> SecretStore:
+        return SecretStore()
+
+    @cached_property
+    def runs(self) -> LocalRuns:
+        return LocalRuns()
+
+    def build(self, image: ImageSpec, report: Report, materials: Materials = NO_MATERIALS) -> Runtime:
+        from cloudfn_local import venv
+
+        return venv.build(image, report, materials)
+
+    def ship(self, name: str, payload: bytes | Shippable) -> str:
+        if not isinstance(payload, bytes):
+            return str(payload.write_to(paths.code_dir()))
+        place = paths.code_dir() / name
+        if not place.exists():
+            aside = place.with_name(f".{name}.{os.getpid()}")
+            aside.write_bytes(payload)
+            aside.chmod(0o600)
+            aside.replace(place)
+        return str(place)
+
+    def start(self, app: str, report: Report) -> LocalMachine:
+        return LocalMachine(app)
+
+    def admit(self, spec: FunctionSpec, report: Report) -> None:
+        """Say once that a function which asks for a GPU runs on CPU here; refuse it if the user wants that."""
+        gpus = spec.resources.gpus
+        if not gpus or has_gpu():
+            return
+        names = " or ".join(f"{gpu.type}:{gpu.count}" if gpu.count > 1 else gpu.type for gpu in gpus)
+        if os.environ.get(STRICT_VARIABLE, "") not in ("", "0"):
+            raise ResourceUnavailableError(
+                f"{spec.tag} asks for a GPU ({names}), and this machine has none",
+                hint=f"Unset {STRICT_VARIABLE} to run it on CPU here.",
+            )
+        report(f"{spec.tag}: this machine has no GPU ({names} asked for); it runs on CPU. {STRICT_VARIABLE}=1 forbids it.")
+
+
+def has_gpu() -> bool:
+    """True where an NVIDIA driver shows a device. (Which one it is, is not compared yet.)"""
+    return shutil.which("nvidia-smi") is not None and any(Path("/dev").glob("nvidia[0-9]*"))

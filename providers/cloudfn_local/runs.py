@@ -1,0 +1,118 @@
+"""The runs of this user on this machine, from the records that each run leaves in the state folder."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from cloudfn.exception import ConnectionError, Error, NotFoundError
+from cloudfn.runs import FunctionInfo, RunInfo
+
+from cloudfn_local import machine
+
+Record = dict[str, Any]
+
+
+class LocalRuns:
+    """See `cloudfn.runs.Runs`."""
+
+    def list(self) -> builtins.list[RunInfo]:
+        found = []
+        for path in sorted(machine.runs_dir().iterdir()):
+            record = read_record(path)
+            if record:
+                found.append(describe(record))
+        return found
+
+    def log_path(self, run_id: str) -> Path:
+        return self._folder(run_id) / "events.jsonl"
+
+    def stop(self, run_id: str, timeout: float) -> None:
+        record = read_record(self._folder(run_id))
+        if record is None or is_over(record):
+            return
+        try:
+            ask(record, {"op": "shutdown", "grace": timeout})
+        except Error:  # it does not answer: by force
+            pass
+        deadline = time.monotonic() + timeout
+        while not is_over(record):
+            if time.monotonic() > deadline:
+                os.kill(record["agent"], signal.SIGKILL)
+                deadline += 5
+            time.sleep(0.02)
+
+    def _folder(self, run_id: str) -> Path:
+        path = machine.runs_dir() / run_id
+        if not run_id or "/" in run_id or run_id.startswith(".") or not path.is_dir():
+            raise NotFoundError(f"there is no run {run_id!r} on this machine", hint="`cloudfn ps --all` lists them.")
+        return path
+
+
+def read_record(path: Path) -> Record | None:
+    """The record in a run's folder; None when there is none, or only half of one."""
+    try:
+        record: Record = json.loads((path / "run.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return record
+
+
+def is_over(record: Record) -> bool:
+    """True when the run's agent has ended: nobody holds its door open."""
+    return not (Path(record["folder"]).exists() and is_agent(record["agent"]))
+
+
+def is_agent(pid: int) -> bool:
+    """True when this process is there; on Linux also that its number was not given to some other program."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    try:
+        return b"cloudfn_agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return not Path("/proc/self").exists()
+
+
+def describe(record: Record) -> RunInfo:
+    state = "stopped"
+    functions: tuple[FunctionInfo, ...] = ()
+    if not is_over(record):
+        try:
+            answer = ask(record, {"op": "status"})
+            functions = tuple(
+                FunctionInfo(f["tag"], f["queued"], f["running"], f["workers"], f["done"], 0, f["busy_seconds"])
+                for f in answer["functions"]
+            )
+            state = "ready"
+        except Error:
+            state = "stopping"
+    elif Path(record["folder"]).exists():
+        state = "dead"
+    return RunInfo(record["id"], record["app"], record["pid"], record["started"], state, functions)
+
+
+def ask(record: Record, message: dict[str, Any]) -> dict[str, Any]:
+    """One question to a run's agent. Raises `ConnectionError` when it does not answer."""
+    from cloudfn.client.connect import connect
+    from cloudfn.client.lease import send_all
+    from cloudfn.wire import CONTROL, FrameReader, control, parse_control
+
+    with connect(record["address"], bytes.fromhex(record["key"]), "/control") as sock:
+        sock.settimeout(5)
+        send_all(sock, control(message))
+        reader = FrameReader()
+        try:
+            while size := sock.recv_into(reader.get_buffer()):
+                for frame in reader.received(size):
+                    if frame.type == CONTROL:
+                        return parse_control(frame)
+        except OSError as error:
+            raise ConnectionError(f"the agent of run {record['id']} does not answer: {error}") from error
+    raise ConnectionError(f"the agent of run {record['id']} has ended")

@@ -1,0 +1,182 @@
+"""Each program of examples/ runs as a user would run it, and says what it should."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import textwrap
+import zipfile
+import zlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
+
+
+def run_example(name: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).parent / "cloudfn"), "run", f"examples/{name}.py", *options]
+    # The longest wait is for an image's first build, which downloads packages.
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, f"{name} failed:\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def lines_of(name: str, *options: str) -> list[str]:
+    return run_example(name, *options).stdout.splitlines()
+
+
+def test_every_example_has_a_test() -> None:
+    here = inspect.getsource(sys.modules[__name__])
+    assert EXAMPLES
+    assert [name for name in EXAMPLES if f'"{name}"' not in here] == []
+
+
+def test_hello() -> None:
+    done = run_example("hello", "--count", "10")
+    out, err = done.stdout.splitlines(), done.stderr.splitlines()
+    assert "here: 9" in out
+    assert "in a worker: 16" in out
+    assert "sum of 10 squares: 285" in out
+    # 3 is squared here, the even 4 and then 0 to 9 in workers; nothing is lost and nothing changes its stream.
+    assert sorted(line for line in out if line.endswith("is odd")) == sorted(f"{n} is odd" for n in (3, 1, 3, 5, 7, 9))
+    assert sorted(line for line in err if line.endswith("is even")) == sorted(
+        f"{n} is even" for n in (4, 0, 2, 4, 6, 8)
+    )
+
+
+def test_counter_class() -> None:
+    lines = lines_of("counter_class")
+    assert "one apple: 1" in lines
+    assert "five more: 6" in lines
+    assert "pears: 101" in lines
+    assert "counted by map: [7, 8, 9]" in lines
+    assert "in the end: 9 apples and 101 pears" in lines
+    # Hooks run once in each worker, the last ones too, and their prints arrive.
+    hooks = sorted(line for line in lines if "opened" in line or "closed" in line)
+    assert hooks == ["apples: closed at 9", "apples: opened at 0", "pears: closed at 101", "pears: opened at 100"]
+
+
+def test_streams() -> None:
+    lines = lines_of("streams", "--start", "4")
+    assert [line for line in lines if line.startswith("countdown:")] == [f"countdown: {n}" for n in (4, 3, 2, 1)]
+    assert "an async generator, read by blocking code: ['works', 'as', 'well']" in lines
+    assert "an async function, called by blocking code: 8" in lines
+    assert "awaited: 42" in lines
+    assert "gathered: [0, 2, 4, 6, 8]" in lines
+    assert "mapped: [0, 2, 4, 6, 8]" in lines
+    assert "streamed: ['one', 'at', 'a', 'time']" in lines
+
+
+def test_spawn_gather(tmp_path: Path) -> None:
+    attempts = tmp_path / "attempts"
+    lines = lines_of("spawn_gather", "--attempts-file", str(attempts))
+    assert "gathered: [0, 1, 8, 27, 64, 125]" in lines
+    assert "found again by its id: 27" in lines
+    assert "flaky: worked at attempt 3" in lines
+    assert "attempts counted: 3" in lines
+    # One first attempt and three retries more, each counted by the file itself.
+    assert attempts.read_text() == "x" * 7
+    assert "out of retries: attempt 7 failed" in lines
+    assert "not done after 0.2 s" in lines
+    assert any(line.startswith("cancelled: ") for line in lines)
+    assert "ended early: True" in lines
+
+
+def test_nested() -> None:
+    lines = lines_of("nested", "--depth", "5")
+    assert "sum of squares: 285" in lines
+    assert "factorial: 120" in lines
+    assert "nodes of a tree of depth 5: 63" in lines
+
+
+def test_batching() -> None:
+    lines = lines_of("batching")
+    assert "each word has its own answer: True" in lines
+    assert "guests that met: 10" in lines
+    (largest,) = (int(line.split(": ")[1]) for line in lines if line.startswith("largest batch"))
+    assert 1 < largest <= 8
+
+
+def test_grid_search() -> None:
+    lines = lines_of("grid_search")
+    rows = [line.split() for line in lines if re.match(r"\s+[\d.]+\s+[\d.e-]+\s+0\.\d{4}", line)]
+    assert len(rows) == 9
+    (best,) = (row for row in rows if row[-1] == "best")
+    assert float(best[2]) == max(float(row[2]) for row in rows) > 0.95
+    assert f"best: C={best[0]} gamma={best[1]}" in lines
+    (accuracy,) = (float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("accuracy on digits never seen"))
+    assert accuracy > 0.95
+
+
+@pytest.fixture
+def mixed_folder(tmp_path: Path) -> Path:
+    """Real files of known kinds, some in a folder below, and a link that must not be counted."""
+    root = tmp_path / "mixed"
+    (root / "below").mkdir(parents=True)
+    for module in (json, textwrap, zipfile):
+        source = Path(inspect.getsourcefile(module) or "")
+        shutil.copyfile(source, root / f"{module.__name__}_copy")  # no suffix: the content must tell
+    (root / "data.json").write_text(json.dumps({"numbers": list(range(100)), "deep": {"x": None}}, indent=2))
+    (root / "page").write_text(
+        "<!DOCTYPE html>\n<html><head><title>Hi</title></head><body><p>Hello</p></body></html>\n"
+    )
+    (root / "below" / "picture").write_bytes(png())
+    with zipfile.ZipFile(root / "below" / "packed", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("hello.txt", "hello " * 1000)
+    shutil.copyfile(shutil.which("ls") or "/bin/ls", root / "below" / "program")
+    (root / "nothing").touch()
+    (root / "link").symlink_to(root / "page")
+    return root
+
+
+def png() -> bytes:
+    """A grey picture of 64 by 64 pixels."""
+
+    def part(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 64, 64, 8, 0, 0, 0, 0)
+    pixels = b"".join(b"\0" + bytes((x * y) % 256 for x in range(64)) for y in range(64))
+    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + part(b"IDAT", zlib.compress(pixels)) + part(b"IEND", b"")
+
+
+def test_classify_files(mixed_folder: Path) -> None:
+    lines = lines_of("classify_files", "--folder", str(mixed_folder), "--workers", "2", "--chunk", "2")
+    assert f"9 of the 9 files under {mixed_folder.resolve()}" in lines
+    rows = [line.split() for line in lines if re.fullmatch(r"\S+\s+\d+\s+[\d.]+%\s+[\d,]+", line)]
+    program = "elf" if sys.platform == "linux" else "macho"
+    expected = {"python": 3, "json": 1, "html": 1, "png": 1, "zip": 1, program: 1, "empty": 1}
+    assert {row[0]: int(row[1]) for row in rows} == expected
+    total = sum(path.stat().st_size for path in mixed_folder.rglob("*") if path.is_file() and not path.is_symlink())
+    assert sum(int(row[3].replace(",", "")) for row in rows) == total
+    text = "\n".join(lines)
+    one = re.search(r"^1 worker: (\d+) files/s on a sample of 9 files$", text, re.M)
+    two = re.search(r"^2 workers: (\d+) files/s on the same sample$", text, re.M)
+    gain = re.search(r"^speed-up: ([\d.]+) with 2 workers on \d+ cores?$", text, re.M)
+    assert one and two and gain
+    assert float(gain[1]) == pytest.approx(int(two[1]) / int(one[1]), rel=0.2)
+    assert re.search(r"^9 files in [\d.]+ s: \d+ files/s on 2 workers$", text, re.M)
+    # A pipe gets plain lines, the last of them at the end, and no terminal codes.
+    assert "classified 9 of 9 files" in lines
+    assert "\x1b" not in text
+
+
+def test_classify_files_says_when_a_folder_has_no_files(tmp_path: Path) -> None:
+    command = [
+        str(Path(sys.executable).parent / "cloudfn"),
+        "run",
+        "examples/classify_files.py",
+        "--folder",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 1
+    assert f"no files under {tmp_path.resolve()}" in done.stderr
+    assert "Traceback" not in done.stderr
