@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cloudfn import execution
 from cloudfn.client import current
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from cloudfn.app import App
     from cloudfn.client.session import Session
+    from cloudfn.events import Events
     from cloudfn.known_apps import Owner
+    from cloudfn.provider import Report
 
 
 class AppRun:
@@ -88,7 +90,7 @@ class AppRun:
         session.close()
 
 
-def _events() -> Any:
+def _events() -> Events | None:
     """The stream of `enable_output()`, if anybody has asked for it."""
     import sys
 
@@ -96,7 +98,7 @@ def _events() -> Any:
     return None if output is None else output.current()
 
 
-def _report(events: Any) -> Any:
+def _report(events: Events | None) -> Report:
     def report(line: str) -> None:
         if events is not None:
             from cloudfn.events import Progress

@@ -29,7 +29,8 @@ def stuck(functions: Mapping[str, Holders]) -> set[str]:
         more = {
             name
             for name, holders in functions.items()
-            if name not in free and any(not waits or waits & free or waits - functions.keys() for waits in holders.waits)
+            if name not in free
+            and any(not waits or waits & free or waits - functions.keys() for waits in holders.waits)
         }
         if not more:
             return set(functions) - free

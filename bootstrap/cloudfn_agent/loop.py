@@ -38,7 +38,6 @@ from cloudfn.wire import (
     pack_pairs,
     unpack_pairs,
 )
-
 from cloudfn_agent.lease import CLIENT_TYPES, Kept
 from cloudfn_agent.serial import check_batch, columns
 from cloudfn_agent.work import Job, Work, encode_result, error_frame, jobs, load_arguments

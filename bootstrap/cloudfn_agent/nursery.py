@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Callable
 
 from cloudfn.spec_json import function_to_json
-
 from cloudfn_agent.channel import Channel, Message
 from cloudfn_agent.logs import Logs
 from cloudfn_agent.pool import Function, Worker
@@ -191,8 +190,5 @@ def send_worker(process: Process, op: str, worker: Worker, control: socket.socke
 
 def base_environment() -> dict[str, str]:
     """The environment of user code before image and secrets add to it."""
-    kept = {
-        name: value for name, value in os.environ.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)
-    }
+    kept = {name: value for name, value in os.environ.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)}
     return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONSAFEPATH": "1"}
-

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cloudfn.spec import FunctionSpec
-
 from cloudfn_agent.channel import Channel
 
 if TYPE_CHECKING:

@@ -30,7 +30,6 @@ from cloudfn.wire import (
     encode,
     pack_items,
 )
-
 from cloudfn_agent.lease import SerialLease
 from cloudfn_agent.work import FLUSH_BYTES, Job, Work, encode_result, error_frame, jobs, load_arguments
 
@@ -349,9 +348,7 @@ class SerialWorker:
     def _send_yield(self, job: Job, data: bytes, buffers: Sequence[Any]) -> None:
         lease = self._lease
         if lease:
-            lease.send(
-                encode(YIELD, data, seq=lease.kept.next_seq(), index=job.input, call=job.call, buffers=buffers)
-            )
+            lease.send(encode(YIELD, data, seq=lease.kept.next_seq(), index=job.input, call=job.call, buffers=buffers))
 
     def _send_error(self, job: Job, error: BaseException, started: float) -> None:
         self._flush()
@@ -385,7 +382,9 @@ class SerialWorker:
         lease.send(pieces, first.call, first.input, count)
 
 
-def columns(arguments: Sequence[tuple[tuple[Any, ...], Any]], title: str) -> tuple[list[list[Any]], dict[str, list[Any]]]:
+def columns(
+    arguments: Sequence[tuple[tuple[Any, ...], Any]], title: str
+) -> tuple[list[list[Any]], dict[str, list[Any]]]:
     """Turn the calls of a batch into lists, one for each parameter.
 
     Raises:

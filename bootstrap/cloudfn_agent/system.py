@@ -102,4 +102,3 @@ class MemoryLimit:
                 return
             except OSError:
                 time.sleep(0.01)
-

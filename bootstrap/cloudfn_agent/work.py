@@ -11,7 +11,6 @@ from cloudfn.definition import Definition
 from cloudfn.exception import SerializationError
 from cloudfn.spec import FunctionSpec, MethodSpec
 from cloudfn.wire import ERROR, RESULT, Buffer, Frame, encode, unpack_items
-
 from cloudfn_agent.channel import Channel
 from cloudfn_agent.slots import SlotWriter
 
@@ -93,4 +92,3 @@ def error_frame(job: Job, error: BaseException, seq: int, micros: int) -> list[B
     """The RESULT frame for an input that raised."""
     body = remote_error.pack(error, is_own_code)
     return encode(RESULT, body, flags=ERROR, seq=seq, ack=micros, index=job.input, call=job.call)
-

@@ -5,19 +5,17 @@ from __future__ import annotations
 import atexit
 import base64
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Any, Callable
 
 from cloudfn import execution, remote_error, serialization
 from cloudfn.definition import Definition
 from cloudfn.spec import FunctionSpec
-
 from cloudfn_agent.channel import Channel
 from cloudfn_agent.output import capture_order
 from cloudfn_agent.serial import SerialWorker
 from cloudfn_agent.slots import SlotWriter
-from cloudfn_agent.work import is_own_code, Work
+from cloudfn_agent.work import Work, is_own_code
 
 if TYPE_CHECKING:
     import asyncio
@@ -33,7 +31,6 @@ def main(
         name: the worker's name, "w3".
         parameters: pickle of the instance's (args, kwargs); empty for none.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the client's to handle
     capture_order()
     if execution.door:
         execution.door = execution.Door(execution.door.address, execution.door.key, name, execution.door.app)

@@ -22,7 +22,6 @@ from cloudfn import execution, remote_error, serialization, source
 from cloudfn.definition import Definition
 from cloudfn.exception import DeserializationError, NotFoundError
 from cloudfn.spec_json import function_from_json
-
 from cloudfn_agent import system, worker
 from cloudfn_agent.channel import Channel, Message
 from cloudfn_agent.slots import Slots
@@ -43,7 +42,8 @@ class Zygote:
     def serve(self) -> None:
         for fd in self._wakeup:
             os.set_blocking(fd, False)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the client's to handle
+        signal.signal(signal.SIGUSR1, lambda *_: None)  # the agent may signal a fork before it listens
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wakeup[1])
         while not self._channel.ended:
@@ -176,7 +176,9 @@ def load_definition(code: dict[str, Any]) -> Definition:
     if code["value"]:
         data = Path(code["path"]).read_bytes()
         if hashlib.sha256(data).hexdigest() != code["value"]:
-            raise DeserializationError(f"the code of {code['qualname']} at {code['path']} was changed after it was shipped")
+            raise DeserializationError(
+                f"the code of {code['qualname']} at {code['path']} was changed after it was shipped"
+            )
         found = serialization.loads(data)
         return found if isinstance(found, Definition) else definition_of(found)
     if code["bundle"]:

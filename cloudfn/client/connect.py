@@ -151,4 +151,3 @@ async def connect_async(loop: AbstractEventLoop, address: str, key: bytes, targe
     except BaseException:
         sock.close()
         raise
-

@@ -365,7 +365,7 @@ class Dispatcher:
         inputs = list(lease.outstanding.values())
         lease.outstanding.clear()
         for item in reversed(inputs):
-            if item.call.cancelled or death.get("kind") == "cancelled" and is_blamed(item, death):
+            if item.call.cancelled or (death.get("kind") == "cancelled" and is_blamed(item, death)):
                 self._finish(item, Outcome(wire.CANCELLED, b""))
             elif is_blamed(item, death):
                 item.deaths += death["kind"] != "timeout"

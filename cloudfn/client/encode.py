@@ -19,7 +19,9 @@ class Encoders:
     def __init__(self) -> None:
         self._local = threading.local()
 
-    def arguments(self, target: Target, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, Sequence[Any]]:
+    def arguments(
+        self, target: Target, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[bytes, Sequence[Any]]:
         """The pickle of a call's arguments, and the large buffers beside it, not copied.
 
         Raises:

@@ -260,9 +260,7 @@ class Session:
         """
         return mapping.map_blocking(self, target, inputs, ordered, return_exceptions)
 
-    def map_async(
-        self, target: Target, inputs: Any, *, ordered: bool, return_exceptions: bool
-    ) -> AsyncIterator[Any]:
+    def map_async(self, target: Target, inputs: Any, *, ordered: bool, return_exceptions: bool) -> AsyncIterator[Any]:
         """As `map`; `inputs` may be an asynchronous iterable."""
         return mapping.map_async(self, target, inputs, ordered, return_exceptions)
 
@@ -367,7 +365,9 @@ class Session:
     def _on_end(self, error: Exception | None) -> None:
         """The control stream has ended: with `bye` as it should, or because the agent died."""
         said = f": {error}" if error else ""
-        lost = ConnectionError(f"the agent of {self.app_name} has ended{said}", hint="See `cloudfn logs` for its last words.")
+        lost = ConnectionError(
+            f"the agent of {self.app_name} has ended{said}", hint="See `cloudfn logs` for its last words."
+        )
         self._ended = lost if not self._closed else lost_session()
         self._fail_answers(lost)
         for dispatcher in self._by_pool.values():
@@ -394,4 +394,3 @@ def attach_worker() -> Session:
     session.attach(door)
     execution.on_cancelled = session.lender.cancel_children
     return session
-
