@@ -24,6 +24,7 @@ hangs below the nearest of its classes::
     ├── PermissionDeniedError
     ├── ProtocolError                 a peer sent bytes that are no frame
     ├── RemoteError                   user code failed and its exception could not be rebuilt here
+    │   ├── CallCancelledError        a call was waited for that has been cancelled
     │   └── ImageBuildError           a step of an image failed
     ├── RequestSizeError              an argument or a result is above the frame limit
     ├── ResourceExhaustedError        a disk, a quota or a limit is full
@@ -31,6 +32,7 @@ hangs below the nearest of its classes::
     ├── TimeoutError
     │   ├── FunctionTimeoutError      an input ran longer than its function's `timeout`
     │   ├── OutputExpiredError        a result was asked for after it was thrown away
+    │   ├── ResultTimeoutError        a result was not there in time; its call runs on
     │   └── StartupTimeoutError       a worker was not ready within `startup_timeout`
     ├── UnimplementedError            part of Modal's API that cloudfn does not have (yet)
     └── VersionError                  two sides that cannot work together
@@ -44,6 +46,7 @@ line of its own.
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 
@@ -167,6 +170,10 @@ class RemoteError(Error):
     pass
 
 
+class CallCancelledError(RemoteError):
+    """What waiting for a cancelled call raises. (The code that ran it gets `InputCancellation`.)"""
+
+
 class ImageBuildError(RemoteError):
     pass
 
@@ -195,6 +202,10 @@ class OutputExpiredError(TimeoutError):
     pass
 
 
+class ResultTimeoutError(TimeoutError, builtins.TimeoutError):
+    """Where Modal raises Python's own `TimeoutError`: both `except` clauses catch it."""
+
+
 class StartupTimeoutError(TimeoutError):
     pass
 
@@ -208,7 +219,7 @@ class VersionError(Error):
 
 
 class InputCancellation(BaseException):
-    """Raised in running user code when its call is cancelled; not an `Exception`, so that broad handlers let it pass."""
+    """Raised in running user code when its call is cancelled; no `Exception`, so that broad handlers let it pass."""
 
 
 class UserCodeException(Exception):

@@ -26,6 +26,7 @@ class InputContext:
 
 
 running: ContextVar[InputContext | None] = ContextVar("cloudfn_input", default=None)
+alone: InputContext | None = None  # in a worker of one input at a time: that input, for threads that user code starts
 in_worker = False  # the worker sets it, once, before any user code is imported
 image_recipe = ""  # the worker's own image (`ImageSpec.recipe()`); the worker sets it too
 

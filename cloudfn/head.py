@@ -1,7 +1,7 @@
 """The head of an HTTP/1.1 message (RFC 9112), as far as the agent's door needs it: a first line and headers, no body.
 
-Own code, not a library, for one reason: the door must not read one byte beyond the head, because the bytes after it belong to
-the worker that the socket is handed to (`docs/decisions/0003-door.md`).
+Own code, not a library, for one reason: the door must not read one byte beyond the head, because the bytes after it
+belong to the worker that the socket is handed to (`docs/decisions/0003-door.md`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ MAX_HEAD = 16384
 END = b"\r\n\r\n"
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
+_FIRST = re.compile(r"[!-~]+ /[!-~]* HTTP/1\.[01]\Z|HTTP/1\.[01] [0-9]{3} [\t\x20-\x7e]+\Z")
 
 
 class Head(NamedTuple):
@@ -36,9 +37,9 @@ def parse(data: bytes) -> Head:
         lines = data[: -len(END)].decode("ascii").split("\r\n")
     except UnicodeDecodeError:
         raise ProtocolError("a head must be ASCII") from None
-    first = lines[0].split(" ", 2)
-    if len(first) != 3 or not all(first) or not _VALUE.match(lines[0]):
+    if not _FIRST.match(lines[0]):
         raise ProtocolError(f"not the first line of an HTTP message: {lines[0][:80]!r}")
+    first = lines[0].split(" ", 2)
     headers: dict[str, str] = {}
     for line in lines[1:]:
         name, colon, value = line.partition(":")
@@ -52,6 +53,16 @@ def parse(data: bytes) -> Head:
 
 
 def render(first: str, **headers: str | int) -> bytes:
-    """A head; underscores in names become dashes."""
-    lines = [first, *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
+    """A head; underscores in names become dashes.
+
+    Raises:
+        ProtocolError: a line holds what no head may hold, a line break for one: it would be read as more than it is.
+    """
+    if not _FIRST.match(first):
+        raise ProtocolError(f"not the first line of an HTTP message: {first[:80]!r}")
+    lines = [first]
+    for name, value in headers.items():
+        if not _VALUE.match(str(value)):
+            raise ProtocolError(f"not the value of a header: {str(value)[:80]!r}")
+        lines.append(f"{name.replace('_', '-')}: {value}")
     return "\r\n".join(lines).encode("ascii") + END

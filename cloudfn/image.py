@@ -552,10 +552,10 @@ class Image(Recipe):
             ImageBuildError: a step failed.
         """
         from cloudfn import output
+        from cloudfn.client import current
         from cloudfn.events import Progress
-        from cloudfn.place import current_provider
 
-        place, shown = current_provider(), output.current()
+        place, shown = current.provider(), output.current()
         store = getattr(place, "secrets", None)
         place.build(self.spec, lambda line: shown.emit(Progress(line)) if shown else None, self.materials(store))
         return self

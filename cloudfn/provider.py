@@ -133,5 +133,5 @@ class Provider(ABC):
     def start(self, app: str, report: Report) -> Machine:
         """A machine whose agent answers. Raises `ConnectionError` or `ResourceUnavailableError`."""
 
-    def admit(self, spec: FunctionSpec, report: Report) -> None:
+    def admit(self, spec: FunctionSpec, report: Report) -> None:  # noqa: B027 - most have nothing to say
         """Look at a function before it is built: say what it will not get here. Raises `ResourceUnavailableError`."""

@@ -13,6 +13,7 @@ from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from cloudfn.exception import DeserializationError, SerializationError
+from cloudfn.wire import MAX_BUFFERS
 
 OUT_OF_BAND = 64 * 1024  # bytes; below this a buffer of its own costs more than the copy
 _LARGE = 64 * 1024  # bytes of pickle after which a pickler's memo table is worth less than a new one
@@ -72,7 +73,7 @@ class Encoder:
         buffers: list[pickle.PickleBuffer] = []
 
         def keep(buffer: pickle.PickleBuffer) -> bool:
-            if buffer.raw().nbytes < OUT_OF_BAND:
+            if buffer.raw().nbytes < OUT_OF_BAND or len(buffers) >= MAX_BUFFERS:
                 return True
             buffers.append(buffer)
             return False

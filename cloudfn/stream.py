@@ -16,10 +16,10 @@ _MAX_PIECES = 512  # below every system's IOV_MAX
 
 
 class FrameStream:
-    """Frames over a connected socket. Callbacks run on the loop; every method but `close` must, too.
+    """Frames over a connected socket. Callbacks run on the loop; every method must, too.
 
     Args:
-        on_frames: takes the frames of one read.
+        on_frames: takes the frames of one read; a `ProtocolError` from it breaks the stream.
         on_close: called once when the peer ends the stream (None) or breaks it (the error); not after `close`.
     """
 
@@ -96,24 +96,30 @@ class FrameStream:
         self.closed = True
         return self.sock
 
-    def _readable(self) -> None:
+    def drain(self) -> None:
+        """Read at once all that has arrived, for when the peer has ended and no more will come."""
+        while not self.closed and self._readable():
+            pass
+
+    def _readable(self) -> bool:
+        """Read once; False when nothing was there."""
         try:
             size = self.sock.recv_into(self._reader.get_buffer())
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError as error:
             self._broken(error)
-            return
+            return False
         if not size:
             self._broken(None)
-            return
+            return False
         try:
             frames = self._reader.received(size)
+            if frames:
+                self._on_frames(frames)
         except ProtocolError as error:
             self._broken(error)
-            return
-        if frames:
-            self._on_frames(frames)
+        return True
 
     def _writable(self) -> None:
         queue = self._queue

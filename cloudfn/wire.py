@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Any, NamedTuple, Sequence, Union
+from typing import Any, NamedTuple, Sequence
 
 from cloudfn.exception import ProtocolError, RequestSizeError
 
@@ -36,15 +36,17 @@ END = 3  # a generator is exhausted
 MAX_BODY = 1 << 36  # 64 GiB: between peers that have proved who they are
 MAX_CONTROL = 1 << 26
 MAX_BUFFERS = 4096
-MAX_COUNT = 65535
 READ_SIZE = 1 << 18
 
 PAIR = struct.Struct("<QI")
-Buffer = Union[bytes, bytearray, memoryview]
+Buffer = bytes | bytearray | memoryview
 
 
 class Frame(NamedTuple):
-    """One decoded frame: `items` pickles whose first has the index `first`; `buffers` are writable and owned by the receiver."""
+    """One decoded frame: `items` pickles whose first has the index `first`.
+
+    The buffers are writable, and owned by the receiver.
+    """
 
     type: int
     flags: int
@@ -77,7 +79,7 @@ def encode(
     Raises:
         RequestSizeError: more than `MAX_BODY` bytes.
     """
-    if not buffers:
+    if not buffers and len(body) <= MAX_BODY:
         head = HEADER.pack(MAGIC, type, flags, 0, count, seq & 0xFFFFFFFF, ack, index, call, len(body))
         return [head + body] if len(body) < 65536 else [head, body]
     views = [raw(b) for b in buffers]
@@ -109,12 +111,16 @@ def parse_control(frame: Frame) -> dict[str, Any]:
     if frame.type != CONTROL:
         raise ProtocolError(f"expected a control frame, got type {frame.type}")
     try:
-        message = json.loads(frame.body)
+        message = json.loads(frame.body, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"a control frame holds no JSON: {error}") from None
     if not isinstance(message, dict) or not isinstance(message.get("op"), str):
         raise ProtocolError("a control frame must hold an object with a string `op`")
     return message
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def pack_items(items: Sequence[bytes]) -> bytes:
@@ -164,7 +170,9 @@ class FrameReader:
         self._end = 0
         self._max = max_body
         self._types = types
-        self._frame: tuple[int, int, int, int, int, int, int] | None = None  # a large frame that is being received piece by piece
+        self._frame: tuple[int, int, int, int, int, int, int] | None = (
+            None  # a large frame that is being received piece by piece
+        )
         self._pieces: list[bytearray] = []  # its body and buffers
         self._position = 0  # the piece at hand
         self._fill: memoryview | None = None  # what is still missing of the piece at hand
@@ -234,21 +242,26 @@ class FrameReader:
         self._start = start
 
     def _begin_fill(self, sizes: list[int], frames: list[Frame]) -> None:
-        self._pieces = [bytearray(size) for size in sizes]
-        for self._position, piece in enumerate(self._pieces):
+        try:
+            self._pieces = [bytearray(size) for size in sizes]
+        except (MemoryError, OverflowError):
+            raise ProtocolError(
+                f"a frame of {sum(sizes):,} bytes does not fit into the memory of this machine"
+            ) from None
+        for position, piece in enumerate(self._pieces):
             have = min(len(piece), self._end - self._start)
             piece[:have] = self._view[self._start : self._start + have]
             self._start += have
             if have < len(piece):
-                self._fill = memoryview(piece)[have:]
+                self._position, self._fill = position, memoryview(piece)[have:]
                 return
         self._finish(frames)
 
     def _next_fill(self, frames: list[Frame]) -> bool:
         """The piece at hand is full: open the next one. True when the frame is complete."""
-        for self._position in range(self._position + 1, len(self._pieces)):
-            if self._pieces[self._position]:
-                self._fill = memoryview(self._pieces[self._position])
+        for position in range(self._position + 1, len(self._pieces)):
+            if self._pieces[position]:
+                self._position, self._fill = position, memoryview(self._pieces[position])
                 return False
         self._finish(frames)
         return True

@@ -57,7 +57,7 @@ def run(attempts_file: str) -> None:
     call.cancel()
     try:
         call.get()
-    except cloudfn.exception.Error as error:
+    except cloudfn.exception.CallCancelledError as error:
         print("cancelled:", type(error).__name__)
     print("ended early:", time.monotonic() - began < 60)
 

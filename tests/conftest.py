@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
+from project_folder import Folder
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +31,8 @@ def state_dir(monkeypatch: pytest.MonkeyPatch, cache_dir: Path) -> Iterator[Path
     monkeypatch.delenv("CLOUDFN_TRACEBACK", raising=False)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)

@@ -305,7 +305,7 @@ def test_function_goes_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
     image = Image.debian_slim().run_function(build_step, args=(3,), env={"A": "1"})
     payload = image.materials().payloads[image.spec.steps[0].content[0]]
     monkeypatch.delitem(sys.modules, __name__)  # as in the builder, which has no such module
-    function, args, kwargs = pickle.loads(payload)  # noqa: S301
+    function, args, kwargs = pickle.loads(payload)
     assert function(*args, **kwargs) == 6
     assert not cloudpickle.list_registry_pickle_by_value()
 
@@ -396,7 +396,7 @@ def test_pipe_keeps_the_chain() -> None:
 
 def test_image_is_picklable() -> None:
     image = Image.debian_slim().run_function(build_step).add_local_file(__file__, "/x")
-    assert pickle.loads(cloudpickle.dumps(image)).spec == image.spec  # noqa: S301
+    assert pickle.loads(cloudpickle.dumps(image)).spec == image.spec
 
 
 def test_import_needs_the_standard_library_only() -> None:

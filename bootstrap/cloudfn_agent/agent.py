@@ -12,9 +12,10 @@ import secrets
 import shutil
 import socket
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping
 
 from cloudfn.spec import digest
 from cloudfn.spec_json import function_from_json, function_to_json
@@ -27,9 +28,10 @@ from cloudfn_agent.door import Door, answer, upgraded
 from cloudfn_agent.metrics import render_metrics
 from cloudfn_agent.nursery import House
 from cloudfn_agent.pool import Function, Lease, Pool, Request, Resumption, State, Worker
-from cloudfn_agent.workforce import Workforce
+from cloudfn_agent.warden import Warden
+from cloudfn_agent.workforce import CANCELLED, STOPPED, Workforce
 
-CANCEL_PATIENCE = 10.0  # seconds that user code may take to heed a cancellation before its worker is killed
+_MAX_DEATHS = 1000  # that are remembered, for clients that come back to a lease which has ended
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class Config:
         cores, memory: what the reservations of workers are counted against (cores, MiB).
         resume_window: seconds that a lease waits for a client whose control stream was cut.
         idle_exit: seconds without any client after which the agent leaves.
+        cancel_patience: seconds that user code may take to heed a cancellation before its worker is killed.
+        exit_patience: seconds that `@exit` hooks may take, as in Modal.
+        owner_grace: seconds for `@exit` hooks when the process that started us has died.
     """
 
     address: str
@@ -56,24 +61,29 @@ class Config:
     memory: int
     resume_window: float = 10.0
     idle_exit: float = 600.0
+    cancel_patience: float = 10.0
+    exit_patience: float = 30.0
+    owner_grace: float = 5.0
 
 
 class Agent:
     """Everything that happens on this machine, on one event loop."""
 
-    def __init__(self, config: Config, listener: socket.socket, owner: socket.socket | None) -> None:
+    def __init__(self, config: Config, listener: socket.socket, owner: socket.socket | None, warden: Warden) -> None:
         self.config = config
         self._loop = asyncio.get_running_loop()
         self._owner = owner
         house = House(config.address, config.key, config.app, config.folder / "slots", config.runtime, mounts.wrap)
-        self._workforce = Workforce(house, self)
+        self._workforce = Workforce(house, self, warden, config.exit_patience)
         self._functions: dict[str, Function] = {}
         self._pools: dict[tuple[str, bytes], Pool] = {}
         self._leases: dict[str, Lease] = {}
         self._deaths: dict[str, dict[str, Any]] = {}  # leases that ended with their worker -> why
         self._clients: set[Client] = set()
         self._stop_timers: dict[Pool, asyncio.TimerHandle] = {}
+        self._told: dict[str, tuple[int, int]] = {}  # by tag: inputs queued, failed (see `note_counts`)
         self._closing = False
+        self._kill_timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self.ended = asyncio.Event()
         self._door = Door(
@@ -101,7 +111,8 @@ class Agent:
     def on_client_gone(self, client: Client) -> None:
         self._clients.discard(client)
         for pool in self._pools.values():
-            pool.requests = type(pool.requests)(r for r in pool.requests if r.client is not client)
+            pool.requests = deque(r for r in pool.requests if r.client is not client)
+            pool.resumptions = deque(r for r in pool.resumptions if r.client is not client)
         worker = self._worker_of(client)
         if worker:
             worker.waits.clear()
@@ -114,21 +125,22 @@ class Agent:
 
     def _drop_leases(self, leases: list[Lease]) -> None:
         for lease in leases:
-            if lease.token in self._leases:
+            if lease.token in self._leases and not lease.dropped:
+                lease.dropped = True
                 self._workforce.tell(lease.worker, {"op": "drop", "lease": lease.token}, urgent=True)
 
     def _on_owner_gone(self) -> None:
         """The process that started us has ended; it never writes, so a readable socket is the end of the stream."""
         assert self._owner is not None
         self._loop.remove_reader(self._owner)
-        self.shutdown(5.0)
+        self.shutdown(self.config.owner_grace)
 
     def _check_idle(self) -> None:
         if self._idle_timer:
             self._idle_timer.cancel()
             self._idle_timer = None
         if not self._clients and not self._closing:
-            self._idle_timer = self._loop.call_later(self.config.idle_exit, self.shutdown, 5.0)
+            self._idle_timer = self._loop.call_later(self.config.idle_exit, self.shutdown, self.config.owner_grace)
 
     def _worker_of(self, client: Client) -> Worker | None:
         return next((worker for worker in self._workforce.by_number.values() if worker.name == client.worker), None)
@@ -202,19 +214,22 @@ class Agent:
         if self._closing:
             return
         self._grant_resumptions(pool)
-        while pool.requests and (idle := pool.in_state(State.IDLE)):
-            self._grant(pool.requests.popleft(), max(idle, key=lambda worker: worker.idle_since))
+        while pool.requests and (idle := pool.in_state(State.IDLE)) and pool.may_run(self._running(pool)):
+            request = pool.next_request()
+            pool.requests.remove(request)
+            self._grant(request, max(idle, key=lambda worker: worker.idle_since))
         self._grant_shared(pool)
-        missing = pools.starts(pool, pool.occupied(self._running(pool)), self._room(pool))
-        for _ in range(missing):
-            self._workforce.start(pool)
+        if pool.requests or not self._is_starved(pool):
+            for _ in range(pools.starts(pool, pool.occupied(self._running(pool)), self._room(pool))):
+                self._workforce.start(pool)
         if pool.requests and not pool.in_state(State.STARTING):
             self._make_room(pool)
         self._schedule_stops(pool)
 
     def _pump_waiting(self) -> None:
-        for pool in list(self._pools.values()):
-            if pool.requests or pool.resumptions:
+        """Those who have the fewest workers first, so that one that has none gets the room that came free."""
+        for pool in sorted(self._pools.values(), key=lambda p: (len(p.in_state(*pools.LIVE)), not p.requests)):
+            if pool.requests or pool.resumptions or pool.spec.scaling.min_containers:
                 self.pump(pool)
 
     def _running(self, pool: Pool) -> dict[int, int]:
@@ -226,8 +241,8 @@ class Agent:
         busy = False
         for worker in self._workforce.by_number.values():
             running = self._workforce.slots.read(worker.number).running
-            if worker.pool.lends and pools.is_waiting(worker, running):
-                continue
+            if pools.is_waiting(worker, running):
+                continue  # one that holds accelerators keeps these, but not its cores
             busy = True
             cores -= worker.pool.spec.resources.cpu
             memory -= worker.pool.spec.resources.memory
@@ -255,13 +270,14 @@ class Agent:
                 self._grant(request, min(free, key=lambda worker: len(worker.leases)))
 
     def _grant_resumptions(self, pool: Pool) -> None:
-        limit = pool.spec.scaling.max_containers
         while pool.resumptions:
             resumption = pool.resumptions[0]
-            worker = resumption.worker
-            others = pool.occupied(self._running(pool)) - (0 if self._lent(worker) else 1)
-            if limit is not None and others >= limit and worker.number in self._workforce.by_number:
-                self._recall_idle(pool, keep=resumption.worker)
+            worker, running = resumption.worker, self._running(pool)
+            if not pool.may_run(running) and pool.is_lent(worker, running):
+                # The slot is wanted back: who holds one and runs nothing gives it up at once.
+                for other in pool.in_state(State.LEASED):
+                    if not pool.is_lent(other, running):
+                        self._recall(other.leases.values())
                 return
             pool.resumptions.popleft()
             worker.waits.pop(resumption.wait, None)
@@ -270,42 +286,58 @@ class Agent:
     def _lent(self, worker: Worker) -> bool:
         return worker.pool.lends and pools.is_waiting(worker, self._workforce.slots.read(worker.number).running)
 
-    def _recall_idle(self, pool: Pool, keep: Worker) -> None:
-        """A slot is wanted back: end an idle worker, or recall the lease of one that runs nothing."""
-        idle = [worker for worker in pool.in_state(State.IDLE) if worker is not keep]
-        if idle:
-            self._workforce.stop(idle[0])
-            self._loop.call_soon(self.pump, pool)
-            return
-        for worker in pool.in_state(State.LEASED):
-            if worker is not keep and not self._lent(worker):
-                self._recall(worker)
-
-    def _recall(self, worker: Worker) -> None:
-        for lease in worker.leases.values():
+    def _recall(self, leases: Iterable[Lease]) -> None:
+        for lease in leases:
             if not lease.recalled:
                 lease.recalled = True
                 lease.client.send({"op": "recall", "lease": lease.token})
 
     def _make_room(self, pool: Pool) -> None:
-        """Requests remain and nothing starts: ask other holders to share, end idle workers of other functions, look for
-        a deadlock."""
-        first = pool.requests[0]
-        holders = [
-            w for w in pool.in_state(State.LEASED) if any(x.client is not first.client for x in w.leases.values())
-        ]
-        for worker in sorted(holders, key=lambda w: min(x.granted for x in w.leases.values()))[: len(pool.requests)]:
-            self._recall(worker)
-        if not pool.workers:
-            for other in self._pools.values():
-                if other is not pool and not other.requests:
-                    for worker in other.in_state(State.IDLE):
-                        self._workforce.stop(worker)
-                        return
-                    for worker in other.in_state(State.LEASED):
-                        if not self._workforce.slots.read(worker.number).running:
-                            self._recall(worker)
+        """Requests remain and nothing starts: ask other clients to share, and other functions; look for a deadlock."""
+        self._recall(pool.unfair(pool.next_request().client, self._running(pool)))
+        limit = pool.spec.scaling.max_containers
+        if not pool.in_state(*pools.LIVE):
+            self._evict_for(pool)
+        elif limit is None or pool.occupied(self._running(pool)) < limit:
+            self._evict_spare(pool)
         self._refuse_deadlocked()
+
+    def _evict_for(self, pool: Pool) -> None:
+        """A function has no worker, since others take all the room: end an idle one of theirs, or ask for one back."""
+        others = [worker for worker in self._workforce.by_number.values() if worker.pool is not pool]
+        if any(worker.state is State.STOPPING for worker in others):
+            return  # there will be room
+        idle = [worker for worker in others if worker.state is State.IDLE]
+        if idle:
+            self._workforce.stop(min(idle, key=lambda worker: worker.idle_since))
+            return
+        for worker in others:
+            if worker.state is State.LEASED and not self._lent(worker):
+                self._recall(worker.leases.values())
+
+    def _evict_spare(self, pool: Pool) -> None:
+        """A function could use more workers: end the one of another function that has been idle for longest."""
+        others = [worker for worker in self._workforce.by_number.values() if worker.pool is not pool]
+        if any(worker.state is State.STOPPING for worker in others):
+            return  # there will be room
+        spare = [
+            worker
+            for worker in others
+            if worker.state is State.IDLE
+            and not worker.pool.requests
+            and len(worker.pool.in_state(*pools.LIVE)) > worker.pool.spec.scaling.min_containers
+        ]
+        if spare:
+            self._workforce.stop(min(spare, key=lambda worker: worker.idle_since))
+            return
+        for worker in others:
+            slot = self._workforce.slots.read(worker.number)
+            if worker.state is State.LEASED and not slot.running and not worker.pool.requests:
+                self._recall(worker.leases.values())
+
+    def _is_starved(self, but: Pool) -> bool:
+        """Some function has requests and no worker at all."""
+        return any(p.requests and not p.in_state(*pools.LIVE) for p in self._pools.values() if p is not but)
 
     def _refuse_deadlocked(self) -> None:
         views = {}
@@ -342,12 +374,11 @@ class Agent:
         """A client attaches to a lease, for the first time or after a cut: its socket goes to the worker."""
         token = parameters.get("lease", "")
         lease = self._leases.get(token)
-        if lease is None or lease.worker.state is not State.LEASED:
+        if lease is None or lease.dropped or lease.worker.state is not State.LEASED:
             death = self._deaths.get(token, {"kind": "unknown"})
             await answer(sock, "410 Gone", json.dumps(death))
             sock.close()
             return
-        lease.attached = True
         await self._loop.sock_sendall(sock, upgraded())
         with sock:
             self._workforce.tell(lease.worker, {"op": "lease", "lease": token}, fds=[sock.fileno()], urgent=True)
@@ -364,22 +395,36 @@ class Agent:
         worker.state = State.IDLE
         worker.idle_since = self._workforce.slots.read(worker.number).finished or time.monotonic()
         pool = worker.pool
-        if pool.spec.scaling.single_use and self._workforce.slots.read(worker.number).done:
+        used_up = pool.spec.scaling.single_use and self._workforce.slots.read(worker.number).done
+        if used_up or self._is_starved(pool):
             self._workforce.stop(worker)
         self.pump(pool)
         self._pump_waiting()
+
+    def on_cut(self, token: str) -> None:
+        """The connection of a lease was cut: its client comes back, or says that it had let go of it."""
+        lease = self._leases.get(token)
+        if lease:
+            lease.client.send({"op": "cut", "lease": token})
+
+    def release(self, client: Client, token: str) -> None:
+        """A client lets go of a lease whose connection was cut."""
+        lease = self._leases.get(token)
+        if lease and lease.client is client:
+            self._drop_leases([lease])
 
     def cancel(self, client: Client, call: int, index: int | None, kill: bool) -> None:
         """Cancel a call's inputs, or one of them, in every worker that this client has leased."""
         for lease in [lease for lease in self._leases.values() if lease.client is client]:
             worker = lease.worker
-            self._workforce.tell(worker, {"op": "cancel", "call": call, "input": index}, urgent=True)
+            patience = self.config.cancel_patience
+            message = {"op": "cancel", "call": call, "input": index, "patience": patience}
+            self._workforce.tell(worker, message, urgent=True)
             if self._workforce.runs(worker, call, index):
-                reason = {"kind": "cancelled", "text": "its call was cancelled"}
                 if kill:
-                    self._workforce.kill(worker, reason)
+                    self._workforce.kill(worker, CANCELLED)
                 else:
-                    self._loop.call_later(CANCEL_PATIENCE, self._workforce.kill_if_running, worker, call, index, reason)
+                    self._loop.call_later(patience, self._workforce.kill_if_running, worker, call, index)
 
     def recall_inputs(self, client: Client, token: str) -> None:
         """A client wants back what waits behind a long input."""
@@ -402,17 +447,21 @@ class Agent:
 
     def on_ready(self, worker: Worker) -> None:
         self.pump(worker.pool)
+        self._pump_waiting()
 
     def on_death(self, worker: Worker, death: dict[str, Any]) -> None:
         """A worker has ended: its clients hear why, and others may start."""
         for token, lease in worker.leases.items():
             self._leases.pop(token, None)
             self._deaths[token] = death
+            if len(self._deaths) > _MAX_DEATHS:
+                del self._deaths[next(iter(self._deaths))]
             lease.client.send({"op": "lost", "lease": token, "death": death})
-        if worker.state is State.STARTING:
+        if not worker.ready:
+            worker.pool.broken = True
             self._refuse_all(worker.pool, death)
-        self.pump(worker.pool)
         self._pump_waiting()
+        self.pump(worker.pool)
         self._check_ended()
 
     def _refuse_all(self, pool: Pool, death: dict[str, Any]) -> None:
@@ -434,13 +483,25 @@ class Agent:
             if client.wants_logs:
                 client.send(message)
 
+    def note_counts(self, tag: str, queued: int, failed: int) -> None:
+        """What only a caller knows: inputs that no worker has yet, and inputs that failed for good."""
+        self._told[tag] = (queued, failed)
+
     def status(self) -> dict[str, Any]:
         """Counts of every function, for `cloudfn ps` and `/metrics`."""
         functions: dict[str, dict[str, Any]] = {}
         for pool in self._pools.values():
             entry = functions.setdefault(
                 pool.function.key,
-                {"tag": pool.spec.tag, "queued": 0, "running": 0, "workers": 0, "done": 0, "busy_seconds": 0.0},
+                {
+                    "tag": pool.spec.tag,
+                    "queued": 0,
+                    "running": 0,
+                    "workers": 0,
+                    "done": 0,
+                    "failed": 0,
+                    "busy_seconds": 0.0,
+                },
             )
             slots = [self._workforce.slots.read(worker.number) for worker in pool.workers]
             entry["queued"] += len(pool.requests)
@@ -448,6 +509,11 @@ class Agent:
             entry["workers"] += len(pool.workers)
             entry["done"] += pool.done + sum(slot.done for slot in slots)
             entry["busy_seconds"] += pool.busy + sum(slot.busy for slot in slots)
+        for entry in functions.values():
+            queued, failed = self._told.get(entry["tag"], (0, 0))
+            entry["queued"] = max(queued, entry["queued"])
+            entry["failed"] = failed
+            entry["done"] = max(0, entry["done"] - failed)
         workers = [
             {"name": w.name, "pid": w.pid, "function": w.pool.spec.tag, "state": w.state.value}
             for w in self._workforce.by_number.values()
@@ -456,20 +522,26 @@ class Agent:
 
     # -- the end
 
-    def shutdown(self, grace: float) -> None:
+    def shutdown(self, grace: float, asked_by: Client | None = None) -> None:
         """Cancel what runs, let workers leave, then end; after `grace` seconds kill what is left."""
+        if self._kill_timer:
+            if self._kill_timer.when() <= self._loop.time() + grace:
+                return
+            self._kill_timer.cancel()  # the owner has no patience left
+        self._kill_timer = self._loop.call_later(grace, self._workforce.kill_all)
         if self._closing:
             return
-        self._closing = self._workforce.closing = True
+        for client in self._clients:
+            if client is not asked_by and not client.worker:
+                client.send({"op": "closing"})  # else its process takes the end of its calls for cancellations
+        self._closing = True
         if self._idle_timer:
             self._idle_timer.cancel()
         for worker in list(self._workforce.by_number.values()):
-            slot = self._workforce.slots.read(worker.number)
-            worker.state = State.STOPPING
-            if slot.running:
-                self._workforce.tell(worker, {"op": "cancel", "call": slot.call, "input": None})
-            self._workforce.tell(worker, {"op": "stop"}, urgent=True)
-        self._loop.call_later(grace, self._workforce.kill_all)
+            if worker.ready:
+                self._workforce.stop(worker, interrupt=True)
+            else:
+                self._workforce.kill(worker, STOPPED)
         self._check_ended()
 
     def _check_ended(self) -> None:

@@ -79,6 +79,8 @@ class Channel:
             return False
         except OSError:
             data, fds = b"", []
+        for fd in fds:
+            os.set_inheritable(fd, False)  # a program that user code starts must not hold a client's connection open
         self._fds.extend(fds)
         if not data:
             self.ended = True
@@ -92,6 +94,11 @@ class Channel:
         end = _LENGTH.size + _LENGTH.unpack_from(self._data)[0]
         if len(self._data) < end:
             return None
-        message: Message = json.loads(self._data[_LENGTH.size : end])
+        try:
+            message: Message = json.loads(self._data[_LENGTH.size : end])
+            fds = [self._fds.popleft() for _ in range(message.pop("fds", 0))]
+        except (ValueError, AttributeError, TypeError, IndexError):
+            self.ended = True  # user code in the other process wrote to a descriptor that is not its own
+            return None
         del self._data[:end]
-        return message, [self._fds.popleft() for _ in range(message.pop("fds", 0))]
+        return message, fds

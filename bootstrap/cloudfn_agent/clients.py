@@ -9,7 +9,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Mapping
 
 from cloudfn import wire
-from cloudfn.exception import ProtocolError
+from cloudfn.exception import Error, ProtocolError
 from cloudfn.stream import FrameStream
 from cloudfn.wire import Frame, FrameReader
 
@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     from cloudfn_agent.agent import Agent
 
 _numbers = itertools.count(1)
+_FIELDS: dict[str, dict[str, Any]] = {  # what each request holds at least
+    "want": {"id": int, "key": str, "parameters": str},
+    "unwant": {"id": int},
+    "cancel": {"call": int},
+    "recall": {"lease": str},
+    "release": {"lease": str},
+    "wait": {"id": int, "for": list},
+    "resume": {"id": int},
+    "register": {"key": str, "spec": dict, "runtime": dict, "code": dict, "environment": dict},
+    "derive": {"base": str, "key": str, "spec": dict, "environment": (dict, type(None))},
+    "counts": {"tag": str, "queued": int, "failed": int},
+}
 
 
 class Client:
@@ -57,20 +69,23 @@ class Client:
             try:
                 message = wire.parse_control(frame)
                 self._dispatch(message)
-            except (ProtocolError, KeyError, TypeError, ValueError) as error:
+            except (Error, KeyError, TypeError, ValueError, AttributeError) as error:
                 # A message that is not what it should be: say so, and serve on.
                 self.send({"op": "bad_message", "text": f"{type(error).__name__}: {error}"})
 
     def _dispatch(self, message: dict[str, Any]) -> None:
         agent, op = self._agent, message["op"]
+        check(message)
         if op == "want":
-            agent.want(self, message["id"], message["key"], base64.b64decode(message["parameters"]))
+            agent.want(self, message["id"], message["key"], base64.b64decode(message["parameters"], validate=True))
         elif op == "unwant":
             agent.unwant(self, message["id"])
         elif op == "cancel":
             agent.cancel(self, message["call"], message.get("input"), message.get("kill", False))
         elif op == "recall":
             agent.recall_inputs(self, message["lease"])
+        elif op == "release":
+            agent.release(self, message["lease"])
         elif op == "wait":
             agent.wait(self, message["id"], tuple(message["for"]))
         elif op == "resume":
@@ -85,6 +100,18 @@ class Client:
         elif op == "status":
             self.send({"op": "status", **agent.status()})
         elif op == "shutdown":
-            agent.shutdown(float(message.get("grace", 30.0)))
+            agent.shutdown(float(message.get("grace", 30.0)), self)
+        elif op == "counts":
+            agent.note_counts(str(message["tag"]), int(message["queued"]), int(message["failed"]))
         else:
             raise ProtocolError(f"unknown request {op[:50]!r}")
+
+
+def check(message: dict[str, Any]) -> None:
+    """Raises `ProtocolError` for a request without a field that it needs, or with one of another kind."""
+    for name, kind in _FIELDS.get(message["op"], {}).items():
+        value = message.get(name)
+        if not isinstance(value, kind):
+            raise ProtocolError(f"{message['op']}: `{name}` must not be {str(value)[:50]!r}")
+        if kind is list and not all(isinstance(entry, str) for entry in value):
+            raise ProtocolError(f"{message['op']}: `{name}` must hold strings")

@@ -1,22 +1,25 @@
 """The agent's one door: HTTP/1.1 on a Unix socket or on loopback.
 
-`GET /healthz` answers anybody. Everything else is an upgrade that both sides must prove themselves for (`cloudfn.auth`): the
-first request carries the client's nonce and is answered 401 with the agent's proof, the second carries the client's proof.
-After it the connection belongs to the control stream, or is handed to a worker; no byte beyond a head is read here.
+`GET /healthz` answers anybody. For everything else both sides must prove themselves (`cloudfn.auth`): the first request
+carries the client's nonce and is answered 401 with the agent's proof, the second carries the client's proof. After an
+upgrade the connection belongs to the control stream, or is handed to a worker; no byte beyond a head is read here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from typing import Awaitable, Callable, Mapping
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from cloudfn import auth, head
 from cloudfn.exception import ProtocolError
 
 _PATIENCE = 10.0  # seconds that a peer has to prove itself
 _MAX_STRANGERS = 64  # connections that have not proved themselves yet
+_SLOW = 1.0  # seconds after which a stranger makes room for the next
+_BREATH = 0.1  # seconds without new connections, when there are too many
 
 Handler = Callable[[socket.socket, Mapping[str, str]], Awaitable[None]]
 """Takes over a connection whose peer has proved itself, with the parameters of its request. Must answer it."""
@@ -46,7 +49,7 @@ class Door:
         self._pages = pages
         self._private_pages = private_pages
         self._handlers = handlers
-        self._strangers = 0
+        self._strangers: dict[socket.socket, float] = {}  # since when, oldest first
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
@@ -63,8 +66,8 @@ class Door:
             sock, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
-        if self._strangers >= _MAX_STRANGERS:
-            sock.close()
+        except OSError:  # no descriptor is left: what is open must end first
+            self._rest()
             return
         sock.setblocking(False)
         if sock.family != socket.AF_UNIX:
@@ -72,24 +75,42 @@ class Door:
         task = asyncio.get_running_loop().create_task(self._welcome(sock))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        self._strangers[sock] = time.monotonic()
+        if len(self._strangers) >= _MAX_STRANGERS:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Too many at the door: whoever has dawdled goes, so that those who hold the key still come through."""
+        oldest, since = next(iter(self._strangers.items()))
+        if time.monotonic() - since >= _SLOW:
+            del self._strangers[oldest]
+            shut(oldest)
+        else:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Accept nobody for a moment; who connects meanwhile waits in the listener's queue."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._listener)
+        loop.call_later(_BREATH, self._reopen)
+
+    def _reopen(self) -> None:
+        if self._listener.fileno() >= 0:
+            self.open()
 
     async def _welcome(self, sock: socket.socket) -> None:
-        self._strangers += 1
         try:
             async with timeout_after(_PATIENCE, sock):
-                admitted = await self._admit(sock)
+                handler, parameters = await self._admit(sock)
+            self._strangers.pop(sock, None)
+            await handler(sock, parameters)
         except (OSError, ProtocolError, EOFError):
             sock.close()
-            return
         finally:
-            self._strangers -= 1
-        if admitted:
-            handler, parameters = admitted
-            await handler(sock, parameters)
+            self._strangers.pop(sock, None)
 
-    async def _admit(self, sock: socket.socket) -> tuple[Handler, Mapping[str, str]] | None:
-        nonce = auth.new_nonce()
-        client_nonce = ""
+    async def _admit(self, sock: socket.socket) -> tuple[Handler, Mapping[str, str]]:
+        nonce = client_nonce = ""
         while True:
             try:
                 request = head.parse(await read_head(sock))
@@ -97,7 +118,7 @@ class Door:
                 await answer(sock, "400 Bad Request", str(error))
                 raise
             method, target, _ = request.first
-            path = urlsplit(target).path
+            path, _, query = target.partition("?")
             if method != "GET":
                 await answer(sock, "405 Method Not Allowed", "only GET is served here")
             elif path in self._pages:
@@ -109,6 +130,7 @@ class Door:
                 if len(client_nonce) != 2 * auth.NONCE_SIZE:
                     await answer(sock, "401 Unauthorized", "a Cloudfn-Nonce is needed")
                     raise ProtocolError("no nonce")
+                nonce = auth.new_nonce()
                 mine = auth.proof(self._key, "agent", client_nonce, nonce)
                 await answer(sock, "401 Unauthorized", "", WWW_Authenticate=f"Cloudfn {nonce} {mine}")
             elif not client_nonce or not auth.matches(
@@ -120,7 +142,7 @@ class Door:
                 await answer(sock, "200 OK", self._private_pages[path]())
                 client_nonce = ""  # a proof is good for one request
             else:
-                return self._handlers[path], dict(parse_qsl(urlsplit(target).query))
+                return self._handlers[path], dict(parse_qsl(query))
 
 
 class timeout_after:
@@ -137,10 +159,15 @@ class timeout_after:
         self._timer.cancel()
 
     def _end(self) -> None:
-        try:
-            self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:  # the peer was faster
-            pass
+        shut(self._sock)
+
+
+def shut(sock: socket.socket) -> None:
+    """End a connection that a coroutine reads or writes; it then fails there."""
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:  # the peer was faster
+        pass
 
 
 async def read_head(sock: socket.socket) -> bytes:
@@ -157,7 +184,7 @@ async def read_head(sock: socket.socket) -> bytes:
         if not part:
             raise EOFError
         data += part
-        if head.END in data[:-1] and not data.endswith(head.END):
+        if head.END in data and not data.endswith(head.END):
             raise ProtocolError("bytes came behind the head before it was answered")
     return data
 

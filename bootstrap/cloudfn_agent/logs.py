@@ -30,11 +30,14 @@ class Logs:
             ends.append(write)
             loop.add_reader(read, self._readable, read)
         self.out, self.err = ends
+        self._have_writers = True
 
     def close_writers(self) -> None:
-        """Close our copies of the writing ends, once the process has its own."""
-        os.close(self.out)
-        os.close(self.err)
+        """Close our copies of the writing ends, once the process has its own. Idempotent."""
+        if self._have_writers:
+            self._have_writers = False
+            os.close(self.out)
+            os.close(self.err)
 
     def drain(self) -> None:
         """Pass on everything that is in the pipes now; a process that ended has written all it ever will."""
@@ -43,6 +46,7 @@ class Logs:
                 pass
 
     def close(self) -> None:
+        self.close_writers()
         self.drain()
         for descriptor in list(self._open):
             self._end(descriptor)

@@ -23,20 +23,16 @@ from cloudfn.serialization import Encoder
 from cloudfn.spec import MethodSpec
 from cloudfn.stream import FrameStream
 from cloudfn.wire import (
-    ACK,
     CANCELLED,
     END,
     INPUT,
     RELEASE,
     RESULT,
     RESUME,
-    RETURNED,
     YIELD,
     Frame,
     FrameReader,
     encode,
-    pack_pairs,
-    unpack_pairs,
 )
 from cloudfn_agent.lease import CLIENT_TYPES, Kept
 from cloudfn_agent.serial import check_batch, columns
@@ -51,7 +47,6 @@ class LoopLease:
     def __init__(self, worker: LoopWorker, token: str) -> None:
         self.token = token
         self.kept = Kept()
-        self.released = False
         self._worker = worker
         self._stream: FrameStream | None = None
 
@@ -59,6 +54,7 @@ class LoopLease:
         """Speak over this socket from now on; frames that were kept over a cut go out when the client resumes."""
         if self._stream:
             self._stream.close()
+        self.kept.live = False
         sock = socket.socket(fileno=fd)
         self._stream = FrameStream(
             self._worker.loop,
@@ -83,17 +79,20 @@ class LoopLease:
         self._send_now(pieces)
 
     def _send_now(self, pieces: Sequence[Any]) -> None:
-        if self._stream:
+        if self._stream and self.kept.live:
             self._stream.send(pieces)
 
+    def give_back(self, pairs: list[tuple[int, int]]) -> None:
+        """Tell the client that these inputs were not begun."""
+        if pairs:
+            self._send_now(self.kept.add_returned(pairs))
+
     def resume(self, frame: Frame, known: set[tuple[int, int]]) -> None:
-        self.kept.acknowledge(frame.ack)
-        known |= self.kept.inputs()
+        """Send again what the client misses, and give back what never arrived here."""
+        missing = self.kept.missing(frame, known)
         for pieces in self.kept.frames():
             self._send_now(pieces)
-        missing = [pair for pair in unpack_pairs(frame.body) if pair not in known]
-        if missing:
-            self.send(RETURNED, pack_pairs(missing))
+        self.give_back(missing)
 
     @property
     def blocked(self) -> bool:
@@ -130,6 +129,7 @@ class LoopWorker:
         self._batches: dict[int, list[Running]] = {}
         self._batch_timers: dict[int, asyncio.TimerHandle] = {}
         self._threads = ThreadPoolExecutor(max_workers=max(work.spec.scaling.max_inputs, 1))
+        self._thread_lock = threading.Lock()
         self._stopped = asyncio.Event()
         self._busy_since = 0.0
 
@@ -143,8 +143,7 @@ class LoopWorker:
             waiting = [r for r in self._inputs.values() if r.lease is lease and r.started is None]
             for running in waiting:
                 self._forget(running)
-            if waiting:
-                lease.send(RETURNED, pack_pairs([(r.job.call, r.job.input) for r in waiting]))
+            lease.give_back([(r.job.call, r.job.input) for r in waiting])
         tasks = [running.task for running in self._inputs.values() if running.task]
         await asyncio.gather(*tasks, return_exceptions=True)
         while any(lease.blocked for lease in self._leases.values()):
@@ -162,18 +161,28 @@ class LoopWorker:
                 lease = self._leases.setdefault(message["lease"], LoopLease(self, message["lease"]))
                 lease.attach(fds[0])
             elif op == "cancel":
-                self._cancel(message["call"], message.get("input"))
+                self._cancel(message["call"], message.get("input"), message["patience"])
             elif op == "recall":
                 for lease in self._leases.values():
                     self._give_back(lease)
-            elif op == "drop" and message["lease"] in self._leases:
-                self._drop(self._leases[message["lease"]])
+            elif op == "drop":
+                self._on_drop(message["lease"])
             elif op == "stop":
-                self._stopped.set()
-        if self._work.channel.ended:
+                self._stop(message["interrupt"])
+        if self._work.channel.ended:  # the agent has died
+            self._stop(True)
+
+    def _on_drop(self, token: str) -> None:
+        if token in self._leases:
+            self._drop(self._leases[token])
+        else:  # its client went away before it came here
+            self._work.channel.send({"op": "free", "lease": token})
+
+    def _stop(self, interrupt: bool) -> None:
+        self._stopped.set()
+        if interrupt:
             for running in list(self._inputs.values()):
                 self._interrupt(running)
-            self._stopped.set()
 
     def on_frames(self, lease: LoopLease, frames: list[Frame]) -> None:
         try:
@@ -183,25 +192,23 @@ class LoopWorker:
             self.on_cut(lease, error)
 
     def _on_frame(self, lease: LoopLease, frame: Frame) -> None:
+        lease.kept.accept(frame)
         if frame.type == INPUT:
-            lease.kept.acknowledge(frame.ack)
-            for job in jobs(frame):
+            for job in jobs(frame, len(self._methods)):
                 self._accept(lease, job)
-        elif frame.type == ACK:
-            lease.kept.acknowledge(frame.ack)
         elif frame.type == RESUME:
             known = {(r.job.call, r.job.input) for r in self._inputs.values() if r.lease is lease}
             lease.resume(frame, known)
         elif frame.type == RELEASE:
-            lease.released = True
             self._drop(lease)
 
     def on_cut(self, lease: LoopLease, error: Exception | None) -> None:
+        if self._leases.get(lease.token) is not lease:
+            return  # it was given up meanwhile
         lease.close()
         if isinstance(error, ProtocolError):
             self._work.channel.send({"op": "protocol_error", "lease": lease.token, "text": str(error)})
-        if not lease.released:
-            self._work.channel.send({"op": "cut", "lease": lease.token})
+        self._work.channel.send({"op": "cut", "lease": lease.token})
 
     def _drop(self, lease: LoopLease) -> None:
         lease.close()
@@ -238,30 +245,35 @@ class LoopWorker:
             for running in batch:
                 running.task = task
 
-    def _cancel(self, call: int, index: int | None) -> None:
+    def _cancel(self, call: int, index: int | None, patience: float) -> None:
         for running in list(self._inputs.values()):
             if running.job.call == call and index in (None, running.job.input):
                 self._interrupt(running)
+                self.loop.call_later(patience, self._complain, running)
+
+    def _complain(self, running: Running) -> None:
+        """An input was cancelled and runs on (a thread in a blocking call does): the agent must kill this process."""
+        if running.started is not None:
+            self._work.channel.send({"op": "unheeded", "call": running.job.call, "input": running.job.input})
 
     def _interrupt(self, running: Running) -> None:
-        if running.thread is not None:
-            raised = ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(running.thread), ctypes.py_object(InputCancellation)
-            )
-            if raised:
+        with self._thread_lock:  # so that the thread cannot turn to another input meanwhile
+            if running.thread is not None:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(running.thread), ctypes.py_object(InputCancellation)
+                )
                 return
         if running.task:
             running.task.cancel()
         else:  # it waits in a batch
-            self._batches.get(running.job.method, []).remove(running)
+            self._batches.get(running.job.method, [running]).remove(running)
             self._answer_cancelled(running)
 
     def _give_back(self, lease: LoopLease) -> None:
         waiting = [r for r in self._inputs.values() if r.lease is lease and r.started is None and r.task]
         for running in waiting:
             self._forget(running)
-        if waiting:
-            lease.send(RETURNED, pack_pairs([(r.job.call, r.job.input) for r in waiting]))
+        lease.give_back([(r.job.call, r.job.input) for r in waiting])
 
     def _forget(self, running: Running) -> None:
         self._inputs.pop((running.lease.token, running.job.call, running.job.input), None)
@@ -271,9 +283,10 @@ class LoopWorker:
     # -- what runs
 
     async def _serve(self, batch: list[Running]) -> None:
-        first = batch[0]
+        started = time.monotonic()
         try:
             async with self._room:
+                started = time.monotonic()
                 self._begin(batch)
                 try:
                     await self._run(batch)
@@ -284,7 +297,7 @@ class LoopWorker:
                 if self._inputs.get((running.lease.token, running.job.call, running.job.input)) is running:
                     self._answer_cancelled(running)
         except BaseException as error:  # whatever user code raises goes to the caller
-            micros = int((time.monotonic() - (first.started or 0)) * 1e6)
+            micros = int((time.monotonic() - started) * 1e6)
             for running in batch:
                 running.lease.send_error(running.job, error, micros)
         finally:
@@ -312,6 +325,9 @@ class LoopWorker:
             async for item in self._items(batch[0], function, args, kwargs):
                 data, buffers = encode_result(self._encoder, item, title)
                 batch[0].lease.send(YIELD, data, index=job.input, call=job.call, buffers=buffers)
+                await asyncio.sleep(0)  # one that never waits must not keep the loop from what else there is
+                while batch[0].lease.blocked:  # the consumer is behind
+                    await asyncio.sleep(0.001)
             value, status = None, END
         else:
             value, status = await self._value(batch[0], function, args, kwargs), 0
@@ -353,11 +369,13 @@ class LoopWorker:
         context = contextvars.copy_context()
 
         def call() -> Any:
-            running.thread = threading.get_ident()
+            with self._thread_lock:
+                running.thread = threading.get_ident()
             try:
                 return context.run(function, *args, **kwargs)
             finally:
-                running.thread = None
+                with self._thread_lock:
+                    running.thread = None
 
         return await self.loop.run_in_executor(self._threads, call)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from cloudfn_agent import system
 from cloudfn_agent.agent import Agent, Config
+from cloudfn_agent.warden import Warden
 
 
 def main() -> None:
@@ -37,11 +38,13 @@ def main() -> None:
         }
     )
     gc.freeze()
-    asyncio.run(serve(config, listener, socket.socket(fileno=owner) if owner >= 0 else None))
+    warden = Warden(config.folder)
+    asyncio.run(serve(config, listener, socket.socket(fileno=owner) if owner >= 0 else None, warden))
+    warden.close()
 
 
-async def serve(config: Config, listener: socket.socket, owner: socket.socket | None) -> None:
-    agent = Agent(config, listener, owner)
+async def serve(config: Config, listener: socket.socket, owner: socket.socket | None, warden: Warden) -> None:
+    agent = Agent(config, listener, owner, warden)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, agent.shutdown, 10.0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the client's to handle

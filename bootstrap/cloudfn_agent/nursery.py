@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from cloudfn.spec_json import function_to_json
+from cloudfn_agent import system
 from cloudfn_agent.channel import Channel, Message
 from cloudfn_agent.logs import Logs
 from cloudfn_agent.pool import Function, Worker
@@ -70,6 +71,7 @@ class Process:
         self.channel = Channel(ours)
         self.logs = logs
         self._loop = loop
+        self._wrapped = bool(function.runtime["mounts"])
         self.channel.send(
             {
                 "op": "init",
@@ -101,10 +103,14 @@ class Process:
             if pid:
                 self.popen.returncode = status  # so that Popen does not wait for it again
                 self.logs.drain()
-                on_end(exit_message(status, usage.ru_maxrss))
+                system.kill_group(self.popen.pid)  # what the user's imports have started
+                end = exit_message(status, usage.ru_maxrss)
+                if self._wrapped and (end["exit_code"] or 0) > 128:  # bubblewrap's way to hand on a signal
+                    end = {**end, "exit_code": None, "signal": end["exit_code"] - 128}
+                on_end(end)
                 return
             await asyncio.sleep(0.002)
-        self.popen.kill()
+        system.kill_group(self.popen.pid)
         self.popen.wait()
         on_end({"exit_code": None, "signal": 9, "max_rss_mb": 0.0})
 
@@ -121,64 +127,51 @@ class Process:
             except subprocess.TimeoutExpired:
                 self.popen.kill()
                 self.popen.wait()
+            system.kill_group(self.popen.pid)
         self.logs.close()
 
 
 class Zygote:
-    """One zygote, with the requests that wait until it has loaded their code.
+    """One zygote, as the agent sees it.
 
-    Args:
-        on_exit: takes the number of a worker and how it ended.
-        on_failed: takes a function's key and a packed error: its code cannot be loaded.
-        on_unforkable: takes the number of a worker that must be started as a process of its own, and why.
+    Attributes:
+        loaded: keys of the functions whose code it was told to load.
+        proved: it has forked a worker, so if it ends that is not for its code.
+        death: why we ended it, when we did.
     """
 
-    def __init__(
-        self,
-        process: Process,
-        on_forked: Callable[[int, int], None],
-        on_exit: Callable[[int, Message], None],
-        on_failed: Callable[[str, str], None],
-        on_unforkable: Callable[[int, str], None],
-        on_end: Callable[[dict[str, Any]], None],
-    ) -> None:
+    def __init__(self, process: Process) -> None:
         self.process = process
-        self.unforkable = ""
-        self._on_forked = on_forked
-        self._on_exit = on_exit
-        self._on_failed = on_failed
-        self._on_unforkable = on_unforkable
-        self._loaded: set[str] = set()
-        process.listen(self._on_message, on_end)
+        self.loaded: set[str] = set()
+        self.proved = False
+        self.death: dict[str, Any] = {}
 
     def fork(self, worker: Worker, control: socket.socket) -> None:
-        """Ask for a worker; takes `control`, the worker's end of its channel."""
+        """Ask for a worker; takes `control`, the worker's end of its channel. Raises OSError, as `send_worker`."""
         function = worker.pool.function
-        if function.key not in self._loaded:
-            self._loaded.add(function.key)
+        if function.key not in self.loaded:
+            self.loaded.add(function.key)
             self.process.channel.send({"op": "load", "key": function.key, "code": function.code})
         send_worker(self.process, "fork", worker, control)
 
-    def _on_message(self, message: Message) -> None:
-        op = message["op"]
-        if op == "forked":
-            self._on_forked(message["worker"], message["pid"])
-        elif op == "exited":
-            self._on_exit(message["worker"], message)
-        elif op == "load_failed":
-            self._loaded.discard(message["key"])
-            self._on_failed(message["key"], message["error"])
-        elif op == "unforkable":
-            self.unforkable = message["reason"]
-            self._on_unforkable(message["worker"], message["reason"])
+    def leave(self) -> None:
+        """Let it answer what it was asked, and end."""
+        try:
+            self.process.channel.sock.shutdown(socket.SHUT_WR)
+        except OSError:  # it has ended already
+            pass
 
 
 def send_worker(process: Process, op: str, worker: Worker, control: socket.socket) -> None:
-    """Tell a zygote to fork a worker, or a process to become it. Its ends of pipes and channel are closed here."""
+    """Tell a zygote to fork a worker, or a process to become it. Its ends of pipes and channel are closed here.
+
+    Raises OSError when the process has ended or hangs.
+    """
     function = worker.pool.function
     message = {
         "op": op,
         "worker": worker.number,
+        "serial": worker.serial,
         "key": function.key,
         "spec": function_to_json(function.spec),
         "parameters": base64.b64encode(worker.pool.parameters).decode(),

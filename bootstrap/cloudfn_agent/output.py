@@ -21,14 +21,14 @@ _PATIENCE = 0.1  # seconds; beyond it order is given up rather than the worker h
 class _Ordered(io.FileIO):
     """The raw end of a standard stream."""
 
-    last: _Ordered | None = None
+    last: int | None = None  # the descriptor that was written to last, by whichever stream
 
     def write(self, data: Any) -> int:
-        previous = _Ordered.last
-        if previous is not self:
+        previous, mine = _Ordered.last, self.fileno()
+        if previous != mine:
             if previous is not None:
-                wait_until_taken(previous.fileno())
-            _Ordered.last = self
+                wait_until_taken(previous)
+            _Ordered.last = mine
         view = memoryview(data)
         written = 0
         while written < len(view):  # a stream that writes through must not lose the tail of a long line
@@ -39,17 +39,44 @@ class _Ordered(io.FileIO):
 def wait_until_taken(pipe: int) -> None:
     """Wait until a pipe is empty, or `_PATIENCE` is over."""
     deadline = time.monotonic() + _PATIENCE
-    while struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0"))[0]:
-        if time.monotonic() > deadline:
+    while time.monotonic() < deadline:
+        try:
+            waiting = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0"))[0]
+        except OSError:  # user code has closed it, or put a file in its place
+            return
+        if not waiting:
             return
         time.sleep(0.0005)
+
+
+class _Lines(io.TextIOWrapper):
+    """Passes on each line in one write, so that those of several threads stay whole, and what has no end of line as soon
+    as `print` is done with it."""
+
+    def write(self, text: str, /) -> int:
+        count = super().write(text)
+        if not text:  # `print(..., end="")` ends so
+            self.flush()
+        return count
+
+
+_streams: list[_Lines] = []
 
 
 def capture_order() -> None:
     """Put ordered, line-buffered streams in place of `sys.stdout` and `sys.stderr`."""
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         raw = _Ordered(descriptor, "w", closefd=False)
-        buffer = io.BufferedWriter(raw, 65536)
-        stream = io.TextIOWrapper(buffer, "utf-8", "backslashreplace", line_buffering=True)
+        stream = _Lines(io.BufferedWriter(raw, 65536), "utf-8", "backslashreplace", line_buffering=True)
+        _streams.append(stream)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
+
+
+def flush() -> None:
+    """Write out lines that have no end yet; also those in what user code put in the streams' place."""
+    for stream in (*_streams, sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):  # the agent is gone; user code closed it, or put None there
+            pass

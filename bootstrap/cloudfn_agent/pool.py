@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -44,20 +45,34 @@ class State(enum.Enum):
     STOPPING = "stopping"
 
 
+LIVE = (State.STARTING, State.IDLE, State.LEASED)
+
+
 @dataclass(eq=False)
 class Worker:
-    """One process that runs user code."""
+    """One process that runs user code.
+
+    Attributes:
+        number: names it, and its slot; given again once it has ended.
+        serial: never given again.
+        pid: 0 until it has been forked.
+        ready: it has run its `@enter` hooks, and listens.
+        death: why we ended it, when we did.
+        waits: inner calls that it waits for -> functions.
+    """
 
     number: int
     pool: Pool
     channel: Channel
     logs: Logs
+    serial: int = field(default_factory=itertools.count(1).__next__)
     state: State = State.STARTING
     pid: int = 0
+    ready: bool = False
     leases: dict[str, Lease] = field(default_factory=dict)
     idle_since: float = 0.0
-    waits: dict[int, tuple[str, ...]] = field(default_factory=dict)  # inner calls it waits for -> functions
-    death: dict[str, Any] = field(default_factory=dict)  # why we ended it, when we did
+    waits: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    death: dict[str, Any] = field(default_factory=dict)
     limit: MemoryLimit | None = None
     timers: list[Any] = field(default_factory=list)
 
@@ -75,7 +90,7 @@ class Lease:
     client: Client
     granted: float
     recalled: bool = False
-    attached: bool = False
+    dropped: bool = False  # its client is gone
 
 
 @dataclass(eq=False)
@@ -98,15 +113,21 @@ class Resumption:
 
 @dataclass(eq=False)
 class Pool:
-    """The workers of one function with one set of parameters."""
+    """The workers of one function with one set of parameters.
+
+    Attributes:
+        broken: its latest worker could not start, so none is started that nobody asks for.
+        done, busy: inputs finished by workers that are gone, and their seconds.
+    """
 
     function: Function
     parameters: bytes
     workers: list[Worker] = field(default_factory=list)
     requests: deque[Request] = field(default_factory=deque)
     resumptions: deque[Resumption] = field(default_factory=deque)
-    done: int = 0  # inputs finished by workers that are gone
-    busy: float = 0.0  # seconds, likewise
+    broken: bool = False
+    done: int = 0
+    busy: float = 0.0
 
     @property
     def spec(self) -> FunctionSpec:
@@ -126,8 +147,40 @@ class Pool:
         Args:
             running: inputs that run now, by number of the worker.
         """
-        live = self.in_state(State.STARTING, State.IDLE, State.LEASED)
-        return sum(1 for worker in live if not (self.lends and is_waiting(worker, running.get(worker.number, 0))))
+        return sum(1 for worker in self.in_state(*LIVE) if not self.is_lent(worker, running))
+
+    def is_lent(self, worker: Worker, running: dict[int, int]) -> bool:
+        """True when the worker's slot is free for another, while it waits."""
+        return self.lends and is_waiting(worker, running.get(worker.number, 0))
+
+    def may_run(self, running: dict[int, int]) -> bool:
+        """One more worker may run inputs. An idle one does not count: it does not run until it is leased."""
+        limit = self.spec.scaling.max_containers
+        leased = self.in_state(State.LEASED)
+        return limit is None or sum(not self.is_lent(worker, running) for worker in leased) < limit
+
+    def leases(self) -> list[Lease]:
+        return [lease for worker in self.in_state(State.LEASED) for lease in worker.leases.values()]
+
+    def next_request(self) -> Request:
+        """Whose turn it is: the client's that holds the fewest workers, and of its requests the oldest."""
+        held = Counter(lease.client for lease in self.leases())
+        return min(self.requests, key=lambda request: held[request.client])
+
+    def unfair(self, client: Client, running: dict[int, int]) -> list[Lease]:
+        """Leases of others to recall, so that a client that waits gets its share.
+
+        Args:
+            running: see `occupied`.
+        """
+        leases = [lease for lease in self.leases() if not self.is_lent(lease.worker, running)]
+        held = Counter(lease.client for lease in leases)
+        if not held[client]:
+            return [lease for lease in leases if lease.client is not client]
+        richest = max(held, key=held.__getitem__)
+        if held[richest] < held[client] + 2 or any(lease.recalled for lease in leases):
+            return []
+        return [min((lease for lease in leases if lease.client is richest), key=lambda lease: lease.granted)]
 
 
 def is_waiting(worker: Worker, running: int) -> bool:
@@ -147,13 +200,11 @@ def starts(pool: Pool, occupied: int, room: int) -> int:
     starting = len(pool.in_state(State.STARTING))
     idle = len(pool.in_state(State.IDLE))
     busy = bool(pool.requests or pool.in_state(State.LEASED))
-    wanted = len(pool.requests) + (scaling.buffer_containers if busy else 0) - idle - starting
-    if not pool.parameters:
-        wanted = max(wanted, scaling.min_containers - len(pool.in_state(*_LIVE)))
+    spare = scaling.buffer_containers if busy and not pool.broken else 0
+    wanted = len(pool.requests) + spare - idle - starting
+    if not pool.parameters and not pool.broken:
+        wanted = max(wanted, scaling.min_containers - len(pool.in_state(*LIVE)))
     return max(0, min(wanted, limit - occupied, room))
-
-
-_LIVE = (State.STARTING, State.IDLE, State.LEASED)
 
 
 def stops(pool: Pool, now: float) -> tuple[list[Worker], float | None]:
@@ -162,7 +213,7 @@ def stops(pool: Pool, now: float) -> tuple[list[Worker], float | None]:
     keep = 0 if pool.parameters else scaling.min_containers
     if pool.in_state(State.LEASED) or pool.requests:
         keep = max(keep, len(pool.in_state(State.LEASED)) + scaling.buffer_containers)
-    spare = len(pool.in_state(*_LIVE)) - keep
+    spare = len(pool.in_state(*LIVE)) - keep
     idle = sorted(pool.in_state(State.IDLE), key=lambda worker: worker.idle_since)[: max(spare, 0)]
     over = [worker for worker in idle if now - worker.idle_since >= scaling.scaledown_window]
     rest = [worker.idle_since + scaling.scaledown_window for worker in idle if worker not in over]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 import signal
+import socket
 import time
 from collections import deque
 from typing import Any, Sequence
@@ -18,7 +19,6 @@ from cloudfn.exception import InputCancellation, ProtocolError
 from cloudfn.execution import InputContext
 from cloudfn.serialization import Encoder
 from cloudfn.wire import (
-    ACK,
     CANCELLED,
     END,
     INPUT,
@@ -30,10 +30,12 @@ from cloudfn.wire import (
     encode,
     pack_items,
 )
+from cloudfn_agent import output
 from cloudfn_agent.lease import SerialLease
 from cloudfn_agent.work import FLUSH_BYTES, Job, Work, encode_result, error_frame, jobs, load_arguments
 
 _FLUSH_SECONDS = 0.001  # results of faster inputs leave together
+_SLOW = 0.0002  # seconds; the result of an input that took longer does not wait for others
 
 
 class SerialWorker:
@@ -49,7 +51,9 @@ class SerialWorker:
         self._stopping = False
         self._in_user_code = False
         self._current: Job | None = None
+        self._taken: list[Job] = []  # off the queue for one call of a `@batched` function, which `_current` stands for
         self._cancelled = False  # the current job is
+        self._interrupted = False  # and user code has been told
         self._to_free: list[str] = []  # leases that ended while an input of theirs still ran
         self._batch: list[bytes] = []  # pickled results that wait to be sent together
         self._batch_first: Job | None = None
@@ -79,61 +83,72 @@ class SerialWorker:
         if self._attention:
             self._attention = False
             self._read_channel()
+        while self._to_free:  # not sooner: the agent gives us to the next client at once
+            self._flush()
+            self._channel.send({"op": "free", "lease": self._to_free.pop()})
         if self._queue and not self._stopping:
             if time.monotonic() - self._batch_started > _FLUSH_SECONDS:
                 self._flush()
             return self._queue.popleft()
         self._flush()
+        output.flush()
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
-        lease: SerialLease | None = None
+        watched: socket.socket | None = None
         while not self._stopping:
-            if self._lease is not lease or (lease and lease.sock is None):
+            connection = self._connection()
+            if connection is not watched:
                 poll = select.poll()
                 poll.register(self._channel, select.POLLIN)
-                lease = self._lease
-                if lease and lease.sock:
-                    poll.register(lease.sock, select.POLLIN)
+                watched = connection
+                if watched:
+                    poll.register(watched, select.POLLIN)
             for fd, _ in poll.poll():
                 if fd == self._channel.fileno():
                     self._read_channel()
-                elif lease is self._lease:
+                elif watched is self._connection():
                     self._read_lease()
             if self._queue and not self._stopping:
                 return self._queue.popleft()
         return None
 
+    def _connection(self) -> socket.socket | None:
+        """The client's, if there is one that holds; the agent hears of one that does not."""
+        lease = self._lease
+        if lease is None:
+            return None
+        if lease.sock is None and not lease.mourned:
+            lease.mourned = True
+            self._channel.send({"op": "cut", "lease": lease.token})
+        return lease.sock
+
     def _read_lease(self, wait: bool = True) -> None:
         lease = self._lease
         assert lease is not None
-        connected = lease.sock is not None
         try:
             for frame in lease.receive(wait):
                 self._on_frame(lease, frame)
         except ProtocolError as error:
             self._channel.send({"op": "protocol_error", "lease": lease.token, "text": str(error)})
             lease.cut()
-        if connected and lease.sock is None and not lease.released:
-            self._channel.send({"op": "cut", "lease": lease.token})
 
     def _on_frame(self, lease: SerialLease, frame: Frame) -> None:
+        lease.kept.accept(frame)
         if frame.type == INPUT:
-            lease.kept.acknowledge(frame.ack)
-            self._queue.extend(jobs(frame))
-        elif frame.type == ACK:
-            lease.kept.acknowledge(frame.ack)
+            self._queue.extend(jobs(frame, len(self._methods)))
         elif frame.type == RESUME:
-            known = {(job.call, job.input) for job in self._queue}
+            self._flush()  # what has ended is known by the frame that says so
+            known = {(job.call, job.input) for job in (*self._queue, *self._taken)}
             if self._current:
                 known.add((self._current.call, self._current.input))
             lease.answer_resume(frame, known)
         elif frame.type == RELEASE:
-            lease.released = True
             self._drop_lease(lease)
 
     def _drop_lease(self, lease: SerialLease) -> None:
         lease.close()
         self._queue.clear()
+        self._batch, self._batch_first, self._batch_bytes = [], None, 0
         if self._lease is lease:
             self._lease = None
         if self._current is None:
@@ -154,12 +169,19 @@ class SerialWorker:
                 self._cancel(message["call"], message.get("input"))
             elif op == "recall":
                 self._give_back()
-            elif op == "drop" and self._lease and self._lease.token == message["lease"]:
-                self._drop_lease(self._lease)
+            elif op == "drop":
+                self._on_drop(message["lease"])
             elif op == "stop":
                 self._stopping = True
-        if self._channel.ended:
-            self._stopping = True
+                self._cancelled |= message["interrupt"]
+        if self._channel.ended:  # the agent has died
+            self._stopping = self._cancelled = True
+
+    def _on_drop(self, token: str) -> None:
+        if self._lease and self._lease.token == token:
+            self._drop_lease(self._lease)
+        elif token not in self._to_free:  # its client went away before it came here
+            self._channel.send({"op": "free", "lease": token})
 
     def _on_signal(self, _signum: int, _frame: object) -> None:
         self._attention = True
@@ -167,7 +189,11 @@ class SerialWorker:
             self._attend()
 
     def _attend(self) -> None:
-        """Read the channel in the midst of user code. Raises `InputCancellation` when the running input is cancelled."""
+        """Read the channel in the midst of user code.
+
+        Raises:
+            InputCancellation: the running input is cancelled; once for each input, so that no handler of ours is hit.
+        """
         self._in_user_code = False  # what follows is ours: a second signal must not enter it
         try:
             while self._attention:
@@ -175,11 +201,13 @@ class SerialWorker:
                 self._read_channel()
         finally:
             self._in_user_code = True
-        if self._cancelled or self._channel.ended:
-            self._cancelled = False
+        if self._cancelled and not self._interrupted:
+            self._interrupted = True
             raise InputCancellation("the call was cancelled")
 
     def _enter_user_code(self) -> None:
+        if self._lease:
+            self._lease.kept.own()
         self._in_user_code = True
         if self._attention:
             self._attend()
@@ -198,9 +226,9 @@ class SerialWorker:
             self._cancelled = True
 
     def _give_back(self) -> None:
-        """Return every input that is not begun, also those that the kernel still holds."""
-        if self._lease is None:
-            return
+        """Return every input that is not begun, also those that the kernel still holds, and results that were held back."""
+        self._flush()
+        self._flush()
         while self._lease and self._lease.readable():
             self._read_lease(wait=False)
         if self._lease:
@@ -217,9 +245,11 @@ class SerialWorker:
         self._work.slot.begin(started, job.call, job.input)
         try:
             args, kwargs = load_arguments(job)
-            self._enter_user_code()
-            value = function(*args, **kwargs)
-            self._in_user_code = False
+            try:
+                self._enter_user_code()
+                value = function(*args, **kwargs)
+            finally:
+                self._in_user_code = False
             data, buffers = encode_result(self._encoder, value, self._work.title(method))
         except BaseException as error:  # whatever user code raises goes to the caller
             self._in_user_code = False
@@ -227,7 +257,7 @@ class SerialWorker:
             self._send_error(job, error, started)
             return
         ended = self._end(job, started, token)
-        if buffers or len(data) > FLUSH_BYTES:
+        if buffers or len(data) > FLUSH_BYTES or ended - started > _SLOW:
             self._send_result(job, 0, data, buffers, int((ended - started) * 1e6))
         else:
             self._add_result(job, data, started)
@@ -235,11 +265,9 @@ class SerialWorker:
     def _end(self, job: Job, started: float, token: Any) -> float:
         ended = time.monotonic()
         self._current = None
-        self._cancelled = False
+        self._cancelled = self._interrupted = False
         self._work.slot.end(ended, ended - started)
         execution.running.reset(token)
-        while self._to_free:
-            self._channel.send({"op": "free", "lease": self._to_free.pop()})
         return ended
 
     def _run_generator(self, job: Job) -> None:
@@ -250,13 +278,15 @@ class SerialWorker:
         self._work.slot.begin(started, job.call, job.input)
         try:
             args, kwargs = load_arguments(job)
-            self._enter_user_code()
-            for value in function(*args, **kwargs):
-                self._in_user_code = False
-                data, buffers = encode_result(self._encoder, value, self._work.title(method))
-                self._send_yield(job, data, buffers)
+            try:
                 self._enter_user_code()
-            self._in_user_code = False
+                for value in function(*args, **kwargs):
+                    self._in_user_code = False
+                    data, buffers = encode_result(self._encoder, value, self._work.title(method))
+                    self._send_yield(job, data, buffers)
+                    self._enter_user_code()
+            finally:
+                self._in_user_code = False
         except BaseException as error:  # whatever user code raises goes to the caller
             self._in_user_code = False
             self._end(job, started, token)
@@ -268,7 +298,7 @@ class SerialWorker:
     def _collect_batch(self, first: Job) -> list[Job]:
         """Inputs for one call of a `@batched` function: up to its size, waiting no longer than it says."""
         method = self._methods[first.method][0]
-        batch = [first]
+        self._taken = batch = [first]
         deadline = time.monotonic() + method.batch_wait_ms / 1000
         while len(batch) < (method.max_batch_size or 1):
             if self._queue:
@@ -295,9 +325,11 @@ class SerialWorker:
         self._work.slot.begin(started, batch[0].call, batch[0].input)
         try:
             args, kwargs = columns([load_arguments(job) for job in batch], title)
-            self._enter_user_code()
-            values = function(*args, **kwargs)
-            self._in_user_code = False
+            try:
+                self._enter_user_code()
+                values = function(*args, **kwargs)
+            finally:
+                self._in_user_code = False
             check_batch(values, len(batch), title)
             encoded = [encode_result(self._encoder, value, title) for value in values]
         except BaseException as error:  # whatever user code raises goes to every caller of the batch
@@ -305,9 +337,11 @@ class SerialWorker:
             self._end(batch[0], started, token)
             for job in batch:
                 self._send_error(job, error, started)
+            self._taken = []
             return
         ended = self._end(batch[0], started, token)
         share = int((ended - started) * 1e6 / len(batch))
+        self._taken = []
         for job, value, (data, buffers) in zip(batch, values, encoded):
             if isinstance(value, Exception):  # a batched function may fail some of its inputs by returning exceptions
                 self._send_error(job, value, started)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 LINUX = sys.platform.startswith("linux")
+DESCRIPTORS = Path("/proc/self/fd")
 _PR_SET_PDEATHSIG = 1
 
 
@@ -38,7 +39,7 @@ def open_accelerators() -> list[str]:
     if not LINUX:
         return []
     held = []
-    for entry in Path("/proc/self/fd").iterdir():
+    for entry in DESCRIPTORS.iterdir():
         try:
             target = os.readlink(entry)
         except OSError:  # the descriptor of this very listing is gone by now
@@ -89,16 +90,24 @@ class MemoryLimit:
                 return int(value) > 0
         return False
 
-    def remove(self) -> None:
-        """Remove the empty cgroup; processes that are left in it are killed first."""
-        for pid in (self.path / "cgroup.procs").read_text().split():
-            try:
+
+def remove_cgroup(path: Path) -> None:
+    """Kill what is left in a cgroup, and remove it."""
+    for _ in range(50):  # the kernel may need a moment to let go of the dead
+        try:
+            for pid in (path / "cgroup.procs").read_text().split():
                 os.kill(int(pid), signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        for _ in range(50):  # the kernel may need a moment to let go of the dead
-            try:
-                self.path.rmdir()
-                return
-            except OSError:
-                time.sleep(0.01)
+            path.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(0.01)
+
+
+def kill_group(pid: int) -> None:
+    """Kill the process group that a process leads, and the process itself (it may not have made its group yet)."""
+    for send in (os.killpg, os.kill):
+        try:
+            send(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass

@@ -8,7 +8,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from cloudfn import remote_error, serialization
 from cloudfn.definition import Definition
-from cloudfn.exception import SerializationError
+from cloudfn.exception import ProtocolError, SerializationError
 from cloudfn.spec import FunctionSpec, MethodSpec
 from cloudfn.wire import ERROR, RESULT, Buffer, Frame, encode, unpack_items
 from cloudfn_agent.channel import Channel
@@ -65,8 +65,10 @@ class Job(NamedTuple):
     buffers: Sequence[bytearray]
 
 
-def jobs(frame: Frame) -> list[Job]:
-    """The inputs of an INPUT frame. Raises `ProtocolError` when the frame is malformed."""
+def jobs(frame: Frame, methods: int) -> list[Job]:
+    """The inputs of an INPUT frame, for one of so many methods. Raises `ProtocolError` when the frame is malformed."""
+    if frame.flags >= methods:
+        raise ProtocolError(f"an input is for the method number {frame.flags}, but there are {methods}")
     if frame.items == 1:
         return [Job(frame.call, frame.first, frame.flags, frame.body, frame.buffers)]
     items = unpack_items(frame.body, frame.items)
@@ -91,4 +93,4 @@ def encode_result(encoder: serialization.Encoder, value: Any, title: str) -> tup
 def error_frame(job: Job, error: BaseException, seq: int, micros: int) -> list[Buffer]:
     """The RESULT frame for an input that raised."""
     body = remote_error.pack(error, is_own_code)
-    return encode(RESULT, body, flags=ERROR, seq=seq, ack=micros, index=job.input, call=job.call)
+    return encode(RESULT, body, flags=ERROR, seq=seq, ack=min(micros, 0xFFFFFFFF), index=job.input, call=job.call)

@@ -6,13 +6,13 @@ import atexit
 import base64
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 from cloudfn import execution, remote_error, serialization
 from cloudfn.definition import Definition
 from cloudfn.spec import FunctionSpec
+from cloudfn_agent import output
 from cloudfn_agent.channel import Channel
-from cloudfn_agent.output import capture_order
 from cloudfn_agent.serial import SerialWorker
 from cloudfn_agent.slots import SlotWriter
 from cloudfn_agent.work import Work, is_own_code
@@ -31,7 +31,6 @@ def main(
         name: the worker's name, "w3".
         parameters: pickle of the instance's (args, kwargs); empty for none.
     """
-    capture_order()
     if execution.door:
         execution.door = execution.Door(execution.door.address, execution.door.key, name, execution.door.app)
     loop = new_loop() if needs_loop(spec, definition) else None
@@ -88,12 +87,8 @@ def run_hook(hook: Callable[[Any], Any], instance: Any, loop: asyncio.AbstractEv
         loop.run_until_complete(wait())
 
 
-def leave(status: int) -> None:
+def leave(status: int) -> NoReturn:
     """End this process as Python would, but for the parts that belong to the zygote it was forked from."""
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):  # the agent is gone, or user code closed the stream
-            pass
+    output.flush()
     os._exit(status)

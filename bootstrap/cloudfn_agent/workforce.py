@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import time
 from typing import Any, Protocol
 
@@ -15,9 +16,11 @@ from cloudfn_agent.logs import Logs
 from cloudfn_agent.nursery import House, Process, Zygote, send_worker
 from cloudfn_agent.pool import Function, Pool, State, Worker
 from cloudfn_agent.slots import Slots
+from cloudfn_agent.warden import Warden
 
 MAX_WORKERS = 1024
-EXIT_PATIENCE = 30.0  # seconds that `@exit` hooks may take, as in Modal
+STOPPED = {"kind": "stopped", "text": "the app was stopped"}
+CANCELLED = {"kind": "cancelled", "text": "its call was cancelled"}
 
 
 class Overseer(Protocol):
@@ -28,6 +31,9 @@ class Overseer(Protocol):
 
     def on_free(self, token: str) -> None:
         """A worker has let go of a lease."""
+
+    def on_cut(self, token: str) -> None:
+        """The connection of a lease was cut."""
 
     def on_death(self, worker: Worker, death: dict[str, Any]) -> None:
         """A worker's process has ended; `death` says how, and which input it ran."""
@@ -40,17 +46,23 @@ class Overseer(Protocol):
 
 
 class Workforce:
-    """Every worker process of this machine, by number."""
+    """Every worker process of this machine, by number.
 
-    def __init__(self, house: House, overseer: Overseer) -> None:
+    Args:
+        exit_patience: seconds that `@exit` hooks may take.
+    """
+
+    def __init__(self, house: House, overseer: Overseer, warden: Warden, exit_patience: float) -> None:
         self.by_number: dict[int, Worker] = {}
         self.slots = Slots.create(house.slots, MAX_WORKERS)
-        self.closing = False
         self._house = house
         self._overseer = overseer
         self._loop = asyncio.get_running_loop()
+        self._warden = warden
+        self._exit_patience = exit_patience
         self._zygotes: dict[str, Zygote] = {}
-        self._processes: dict[int, Process] = {}  # of workers that are no forks
+        self._unforkable: set[str] = set()  # keys of zygotes whose code must not be forked
+        self._processes: dict[int, Process] = {}  # of workers that are no forks, by serial
         self._free_numbers = list(range(MAX_WORKERS - 1, 0, -1))
 
     @property
@@ -61,9 +73,10 @@ class Workforce:
         slot = self.slots.read(worker.number)
         return bool(slot.running) and slot.call == call and index in (None, slot.input)
 
-    def kill_if_running(self, worker: Worker, call: int, index: int | None, reason: dict[str, Any]) -> None:
-        if worker.number in self.by_number and self.runs(worker, call, index):
-            self.kill(worker, reason)
+    def kill_if_running(self, worker: Worker, call: int, index: int | None) -> None:
+        """Kill a worker that did not heed a cancellation."""
+        if self.by_number.get(worker.number) is worker and self.runs(worker, call, index):
+            self.kill(worker, CANCELLED)
 
     def tell(self, worker: Worker, message: Message, fds: list[int] | None = None, urgent: bool = False) -> None:
         """Send a message to a worker; `urgent`: it must hear it even in the midst of user code."""
@@ -71,18 +84,23 @@ class Workforce:
             worker.channel.send(message, fds or [])
         except OSError:  # it has ended, or hangs: its exit is, or will be, reported
             return
-        if urgent and worker.pid:
-            try:
-                os.kill(worker.pid, signal.SIGUSR1)
-            except ProcessLookupError:
-                pass
+        if urgent and worker.ready:
+            self._signal(worker)
+
+    def _signal(self, worker: Worker) -> None:
+        """Make a worker look at its channel."""
+        if not worker.pid:  # it is ready before its zygote has told its pid, and kill(0) would be for ourselves
+            return
+        try:
+            os.kill(worker.pid, signal.SIGUSR1)
+        except ProcessLookupError:
+            pass
 
     def start(self, pool: Pool) -> None:
         number = self._free_numbers.pop()
         self.slots.clear(number)
         ours, theirs = socket.socketpair()
-        logs = Logs(self._loop, number, self._overseer.on_log)
-        worker = Worker(number, pool, Channel(ours), logs)
+        worker = Worker(number, pool, Channel(ours), Logs(self._loop, number, self._overseer.on_log))
         worker.idle_since = time.monotonic()
         self.by_number[number] = worker
         pool.workers.append(worker)
@@ -91,75 +109,124 @@ class Workforce:
         seconds = pool.spec.startup_timeout
         reason = {"kind": "startup_timeout", "text": f"it was not ready within startup_timeout={seconds:g} s"}
         worker.timers.append(self._loop.call_later(seconds, self._kill_if_starting, worker, reason))
-        zygote = self._zygotes.get(pool.function.zygote)
-        try:
-            if zygote is None:
-                zygote = self._start_zygote(pool.function)
-            if zygote.unforkable:
-                self._start_process(worker, theirs)
-            else:
-                zygote.fork(worker, theirs)
-        except OSError as error:
-            theirs.close()
-            self._on_exit(number, {"kind": "startup", "text": f"it could not be started: {error}"})
+        self._give_process(worker, theirs)
 
-    def _start_zygote(self, function: Function) -> Zygote:
-        key = function.zygote
-        process = Process(self._house, function, Logs(self._loop, 0, self._overseer.on_log), self._loop)
-        zygote = Zygote(
-            process,
-            self._on_forked,
-            self._on_exit,
-            lambda function_key, error: self._on_load_failed(function_key, error),
-            self._on_unforkable,
-            lambda end: self._on_zygote_end(key, end),
-        )
-        self._zygotes[key] = zygote
-        return zygote
-
-    def _start_process(self, worker: Worker, control: socket.socket) -> None:
-        """Start a worker whose code must not be forked as a process of its own."""
+    def _give_process(self, worker: Worker, control: socket.socket) -> None:
+        """Have a worker forked or, where its code must not be, start a process that becomes it."""
         function = worker.pool.function
-        process = Process(self._house, function, Logs(self._loop, worker.number, self._overseer.on_log), self._loop)
-        self._processes[worker.number] = process
-
-        def on_message(message: Message) -> None:
-            if message["op"] == "load_failed":
-                self._on_load_failed(message["key"], message["error"])
-
-        def on_end(end: dict[str, Any]) -> None:
-            self._processes.pop(worker.number, None)
-            process.logs.close()
-            self._on_exit(worker.number, end)
-
-        process.listen(on_message, on_end)
-        process.channel.send({"op": "load", "key": function.key, "code": function.code})
-        send_worker(process, "become", worker, control)
-        self._on_forked(worker.number, process.popen.pid)
-
-    def _on_unforkable(self, number: int, _reason: str) -> None:
-        worker = self.by_number.get(number)
-        if worker is None:
+        try:
+            if function.zygote in self._unforkable:
+                self._start_process(worker, control)
+                return
+            zygote = self._zygotes.get(function.zygote) or self._start_zygote(function)
+        except OSError as error:
+            control.close()
+            # Not from within the caller, who may start others: one that fails at once would start the next.
+            end = {"kind": "startup", "text": f"it could not be started: {error}"}
+            self._loop.call_soon(self._on_exit, worker, end)
             return
-        # The ends that were meant for the fork are closed by now: make new ones.
+        try:
+            zygote.fork(worker, control)
+        except OSError:  # it has ended; `_on_zygote_end` comes next
+            control.close()
+
+    def _give_another(self, worker: Worker) -> None:
+        """Try again to get a process; the ends of pipes and channel that were meant for the first are closed by now."""
+        if worker.state is State.STOPPING or worker.death:
+            self._on_exit(worker, {})
+            return
         self._loop.remove_reader(worker.channel)
         worker.channel.close()
         worker.logs.close()
         ours, theirs = socket.socketpair()
         worker.channel = Channel(ours)
-        worker.logs = Logs(self._loop, number, self._overseer.on_log)
+        worker.logs = Logs(self._loop, worker.number, self._overseer.on_log)
         self._loop.add_reader(worker.channel, self._on_worker_message, worker)
-        self._start_process(worker, theirs)
+        self._give_process(worker, theirs)
 
-    def _on_forked(self, number: int, pid: int) -> None:
-        worker = self.by_number.get(number)
-        if worker is None:
+    def _start_zygote(self, function: Function) -> Zygote:
+        logs = Logs(self._loop, 0, self._overseer.on_log)
+        try:
+            process = Process(self._house, function, logs, self._loop)
+        except OSError:
+            logs.close()
+            raise
+        zygote = Zygote(process)
+        self._zygotes[function.zygote] = zygote
+        self._warden.note(process.popen.pid)
+        process.listen(
+            lambda message: self._on_zygote_message(function.zygote, zygote, message),
+            lambda end: self._on_zygote_end(function.zygote, zygote, end),
+        )
+        return zygote
+
+    def _start_process(self, worker: Worker, control: socket.socket) -> None:
+        function = worker.pool.function
+        logs = Logs(self._loop, worker.number, self._overseer.on_log)
+        try:
+            process = Process(self._house, function, logs, self._loop)
+        except OSError:
+            logs.close()
+            raise
+        self._processes[worker.serial] = process
+        worker.pid = process.popen.pid
+        self._warden.note(worker.pid)
+
+        def on_message(message: Message) -> None:
+            if message["op"] == "forked":
+                self._on_forked(worker, message["pid"])
+            elif message["op"] == "load_failed":
+                worker.death = worker.death or {"kind": "startup", "error": message["error"]}
+
+        def on_end(end: dict[str, Any]) -> None:
+            del self._processes[worker.serial]
+            self._warden.forget(process.popen.pid)
+            process.logs.close()
+            self._on_exit(worker, end)
+
+        process.listen(on_message, on_end)
+        process.channel.send({"op": "load", "key": function.key, "code": function.code})
+        send_worker(process, "become", worker, control)
+
+    def _on_zygote_message(self, key: str, zygote: Zygote, message: Message) -> None:
+        op = message["op"]
+        if op == "load_failed":
+            zygote.loaded.discard(message["key"])
+            self._on_load_failed(message["key"], message["error"])
             return
+        worker = self.by_number.get(message["worker"])
+        if worker is None or worker.serial != message["serial"]:
+            if op == "forked":  # we gave it up meanwhile
+                system.kill_group(message["pid"])
+        elif op == "forked":
+            zygote.proved = True
+            self._on_forked(worker, message["pid"])
+        elif op == "exited":
+            self._on_exit(worker, message)
+        elif op == "unforkable":
+            if key not in self._unforkable:
+                print(f"workers of {worker.pool.spec.tag} are not forked: {message['reason']}", file=sys.stderr)
+                self._unforkable.add(key)
+            if not any(other.pid for other in self._forks(key)):
+                zygote.leave()
+            self._give_another(worker)
+
+    def _forks(self, key: str) -> list[Worker]:
+        """The workers of a zygote, and those that it is asked for."""
+        live = self.by_number.values()
+        return [w for w in live if w.pool.function.zygote == key and w.serial not in self._processes]
+
+    def _on_forked(self, worker: Worker, pid: int) -> None:
+        if worker.pid != pid:
+            self._warden.note(pid)
         worker.pid = pid
+        if worker.ready:  # what it was told meanwhile it may not have heard
+            self._signal(worker)
         limit = worker.pool.spec.resources.memory_limit
         if limit is not None:
             try:
-                worker.limit = system.MemoryLimit(f"{os.getpid()}-{number}", limit)
+                worker.limit = system.MemoryLimit(f"{os.getpid()}-{worker.serial}", limit)
+                self._warden.note(worker.limit.path)
                 worker.limit.add(pid)
             except OSError as error:
                 self._notice(f"{worker.pool.spec.tag}: no hard memory limit on this machine ({error})")
@@ -175,6 +242,10 @@ class Workforce:
                 worker.death = {"kind": "startup", "error": message["error"]}
             elif op == "free":
                 self._overseer.on_free(message["lease"])
+            elif op == "cut":
+                self._overseer.on_cut(message["lease"])
+            elif op == "unheeded":
+                self.kill(worker, {**CANCELLED, "call": message["call"], "input": message["input"]})
             elif op == "protocol_error":
                 self._notice(f"{worker.name}: a client sent bytes that are no frame: {message['text']}")
         if worker.channel.ended:
@@ -184,6 +255,8 @@ class Workforce:
         for timer in worker.timers:
             timer.cancel()
         worker.timers.clear()
+        worker.ready = True
+        worker.pool.broken = False
         if worker.state is State.STARTING:
             worker.state = State.IDLE
             worker.idle_since = time.monotonic()
@@ -212,22 +285,33 @@ class Workforce:
             return  # it has ended meanwhile, and its pid may be somebody else's
         worker.death = worker.death or reason
         if worker.pid:
-            signal_group(worker.pid)
-
-    def stop(self, worker: Worker) -> None:
-        """Let a worker run its `@exit` hooks and leave."""
-        worker.state = State.STOPPING
-        self.tell(worker, {"op": "stop"})
-        reason = {"kind": "stopped", "text": f"its @exit hooks took longer than {EXIT_PATIENCE:g} s"}
-        worker.timers.append(self._loop.call_later(EXIT_PATIENCE, self.kill, worker, reason))
-
-    def _on_exit(self, number: int, end: dict[str, Any]) -> None:
-        """A worker's process has ended."""
-        worker = self.by_number.pop(number, None)
-        if worker is None:
+            system.kill_group(worker.pid)
             return
+        # Its zygote does not get round to forking it: the code hangs while it is imported.
+        key = worker.pool.function.zygote
+        zygote = self._zygotes.get(key)
+        if zygote and not any(other.pid for other in self._forks(key)):
+            zygote.death = reason
+            zygote.process.popen.kill()
+        self._on_exit(worker, {})
+
+    def stop(self, worker: Worker, interrupt: bool = False) -> None:
+        """Let a worker run its `@exit` hooks and leave; `interrupt`: cancel what it runs."""
+        worker.state = State.STOPPING
+        self.tell(worker, {"op": "stop", "interrupt": interrupt}, urgent=interrupt)
+        seconds = self._exit_patience
+        reason = {"kind": "stopped", "text": f"its @exit hooks took longer than {seconds:g} s"}
+        worker.timers.append(self._loop.call_later(seconds, self.kill, worker, reason))
+
+    def _on_exit(self, worker: Worker, end: dict[str, Any]) -> None:
+        """A worker's process has ended, or will never be."""
+        if self.by_number.get(worker.number) is not worker:
+            return
+        number = worker.number
+        del self.by_number[number]
         if worker.pid:
-            signal_group(worker.pid)  # children that it left behind
+            system.kill_group(worker.pid)  # children that it left behind
+            self._warden.forget(worker.pid)
         worker.logs.close()
         for timer in worker.timers:
             timer.cancel()
@@ -240,11 +324,12 @@ class Workforce:
         slot = self.slots.read(number)
         death = {"kind": "exit", **end, **worker.death, "worker": worker.name}
         if slot.running:
-            death.update(call=slot.call, input=slot.input, ran=time.monotonic() - slot.started)
+            death = {"call": slot.call, "input": slot.input, "ran": time.monotonic() - slot.started, **death}
         if worker.limit:
-            if worker.limit.was_hit():
+            if worker.limit.was_hit() and not worker.death and end.get("signal") == signal.SIGKILL:
                 death.update(kind="oom", limit_mb=worker.pool.spec.resources.memory_limit)
-            worker.limit.remove()
+            system.remove_cgroup(worker.limit.path)
+            self._warden.forget(worker.limit.path)
         pool = worker.pool
         pool.workers.remove(worker)
         pool.done += slot.done
@@ -256,19 +341,22 @@ class Workforce:
     def _on_load_failed(self, key: str, error: str) -> None:
         for worker in list(self.by_number.values()):
             if worker.pool.function.key == key and worker.state is State.STARTING:
-                worker.death = {"kind": "startup", "error": error}
+                worker.death = worker.death or {"kind": "startup", "error": error}
                 if not worker.pid:
-                    self._on_exit(worker.number, {})
+                    self._on_exit(worker, {})
 
-    def _on_zygote_end(self, key: str, end: dict[str, Any]) -> None:
-        zygote = self._zygotes.pop(key, None)
-        if zygote is None or self.closing:
-            return
+    def _on_zygote_end(self, key: str, zygote: Zygote, end: dict[str, Any]) -> None:
+        del self._zygotes[key]
+        self._warden.forget(zygote.process.popen.pid)
         zygote.process.logs.close()
-        for worker in list(self.by_number.values()):
-            if worker.pool.function.zygote == key and worker.number not in self._processes:
+        for worker in self._forks(key):
+            if worker.ready:  # it has ended with its parent, or does now
+                self._on_exit(worker, end)
+            elif zygote.proved and not worker.pid:
+                self._give_another(worker)
+            else:
                 text = "the process that imports its code ended"
-                self._on_exit(worker.number, {**end, "kind": "startup", "text": text})
+                self._on_exit(worker, {**end, "kind": "startup", "text": text, **zygote.death})
 
     def _notice(self, text: str) -> None:
         self._overseer.show({"op": "notice", "text": text})
@@ -278,10 +366,7 @@ class Workforce:
     def kill_all(self) -> None:
         """Grace is over: end everything that is left by force."""
         for worker in list(self.by_number.values()):
-            if worker.pid:
-                self.kill(worker, {"kind": "stopped", "text": "the app was stopped"})
-            else:
-                self._on_exit(worker.number, {})
+            self.kill(worker, STOPPED)
         for zygote in self._zygotes.values():
             zygote.process.popen.kill()
 
@@ -291,12 +376,3 @@ class Workforce:
             zygote.process.close()
         for zygote in self._zygotes.values():
             zygote.process.reap(1.0)
-
-
-def signal_group(pid: int) -> None:
-    """Kill a worker and every process in its group."""
-    for send in (os.killpg, os.kill):  # the group exists only once the worker has made it
-        try:
-            send(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass

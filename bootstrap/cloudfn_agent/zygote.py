@@ -16,13 +16,13 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from cloudfn import execution, remote_error, serialization, source
 from cloudfn.definition import Definition
 from cloudfn.exception import DeserializationError, NotFoundError
 from cloudfn.spec_json import function_from_json
-from cloudfn_agent import system, worker
+from cloudfn_agent import output, system, worker
 from cloudfn_agent.channel import Channel, Message
 from cloudfn_agent.slots import Slots
 from cloudfn_agent.work import is_own_code
@@ -35,7 +35,7 @@ class Zygote:
         self._channel = channel
         self._definitions: dict[str, Definition] = {}
         self._slots: Slots | None = None
-        self._workers: dict[int, int] = {}  # pid -> number
+        self._workers: dict[int, Message] = {}  # pid -> worker's number and serial
         self._wakeup: tuple[int, int] = os.pipe()
         self._checked = False
 
@@ -47,7 +47,7 @@ class Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wakeup[1])
         while not self._channel.ended:
-            select.select([self._channel.sock, self._wakeup[0]], [], [])
+            select.select([self._channel.fileno(), self._wakeup[0]], [], [])
             self._reap()
             for message, fds in self._channel.receive_available():
                 getattr(self, f"_on_{message['op']}")(message, fds)
@@ -57,6 +57,7 @@ class Zygote:
         sys.path[:0] = message["path"]
         if message["workdir"]:
             os.chdir(message["workdir"])
+        output.capture_order()
         execution.in_worker = True
         execution.image_recipe = message["image"]
         door = message["door"]
@@ -66,35 +67,42 @@ class Zygote:
     def _on_load(self, message: Message, _fds: list[int]) -> None:
         """Import or unpickle a function's code, so that forks have it."""
         key = message["key"]
+        self._checked = False  # this import may start threads
         try:
             self._definitions[key] = load_definition(message["code"])
         except BaseException as error:  # the user's module may raise anything while it is imported
             packed = base64.b64encode(remote_error.pack(error, is_own_code)).decode()
             self._channel.send({"op": "load_failed", "key": key, "error": packed})
             return
-        sys.stdout.flush()
-        self._channel.send({"op": "loaded", "key": key})
+        output.flush()
 
     def _on_fork(self, message: Message, fds: list[int]) -> None:
+        name = {"worker": message["worker"], "serial": message["serial"]}
         reason = self._why_not_fork()
-        if reason:
-            self._channel.send({"op": "unforkable", "worker": message["worker"], "reason": reason})
+        if reason or message["key"] not in self._definitions:  # the agent was told of a load that failed
             for fd in fds:
                 os.close(fd)
+            if reason:
+                self._channel.send({"op": "unforkable", **name, "reason": reason})
             return
         own_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
             system.die_with_parent(own_pid)
-            worker.leave(self._run_worker(message, fds))
+            self._run_worker(message, fds, forked=True)
         for fd in fds:
             os.close(fd)
-        self._workers[pid] = message["worker"]
-        self._channel.send({"op": "forked", "worker": message["worker"], "pid": pid})
+        self._workers[pid] = name
+        self._channel.send({"op": "forked", **name, "pid": pid})
 
     def _on_become(self, message: Message, fds: list[int]) -> None:
         """Where forking is not safe: this process itself is the worker."""
-        worker.leave(self._run_worker(message, fds, forked=False))
+        if message["key"] not in self._definitions:
+            worker.leave(1)
+        # The agent knows the pid of the process that it started, which may be a wrapper around this one.
+        name = {"worker": message["worker"], "serial": message["serial"]}
+        self._channel.send({"op": "forked", **name, "pid": os.getpid()})
+        self._run_worker(message, fds, forked=False)
 
     def _why_not_fork(self) -> str:
         if self._checked:
@@ -117,7 +125,15 @@ class Zygote:
         self._checked = True
         return ""
 
-    def _run_worker(self, message: Message, fds: list[int], forked: bool = True) -> int:
+    def _run_worker(self, message: Message, fds: list[int], forked: bool) -> NoReturn:
+        status = 1
+        try:
+            status = self._work(message, fds, forked)
+        except BaseException:  # a fault of ours: it must not run on as a second zygote
+            sys.excepthook(*sys.exc_info())
+        worker.leave(status)
+
+    def _work(self, message: Message, fds: list[int], forked: bool) -> int:
         number, key = message["worker"], message["key"]
         control, out, err = fds
         if forked:
@@ -126,7 +142,8 @@ class Zygote:
             self._channel.sock.close()
             for fd in self._wakeup:
                 os.close(fd)
-        os.setsid()
+        if os.getsid(0) != os.getpid():  # a worker that was no fork leads its session already
+            os.setsid()
         os.dup2(out, 1)
         os.dup2(err, 2)
         os.close(out)
@@ -152,9 +169,9 @@ class Zygote:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
             if not pid:
                 return
-            number = self._workers.pop(pid, None)
-            if number is not None:
-                self._channel.send({"op": "exited", "worker": number, **exit_message(status, usage.ru_maxrss)})
+            name = self._workers.pop(pid, None)
+            if name is not None:
+                self._channel.send({"op": "exited", **name, **exit_message(status, usage.ru_maxrss)})
 
 
 def exit_message(status: int, max_rss: int) -> dict[str, Any]:
@@ -206,7 +223,10 @@ def main() -> None:
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     if parent:
         system.die_with_parent(parent)
-    Zygote(Channel(socket.socket(fileno=descriptor))).serve()
+    try:
+        Zygote(Channel(socket.socket(fileno=descriptor))).serve()
+    except BrokenPipeError:  # the agent has let go of us in the midst of something; nobody wants to hear of it
+        pass
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ BETWEEN = ("click",)
 """Packages whose frames stand between ours and user code, as those of asyncio and importlib do."""
 
 
-def report(error: Exception, *, ran_user_code: bool) -> int:
+def report(error: BaseException, *, ran_user_code: bool) -> int:
     """Print an error to stderr and return the exit code.
 
     Args:
@@ -68,6 +68,8 @@ def _filter(part: traceback.TracebackException, seen: set[int]) -> None:
 
 def _show(error: Error) -> int:
     frames = _user_frames(error)
+    if error.__cause__ is not None and _user_frames(error.__cause__):  # the user's own code made a worker fail
+        click.echo(user_traceback(error.__cause__), err=True, nl=False)
     click.secho("error: ", fg="red", bold=True, err=True, nl=False)
     click.echo(error.message, err=True)
     if frames:

@@ -9,6 +9,8 @@ from typing import Any, NoReturn, Sequence
 
 import click
 
+from cloudfn.exception import InputCancellation
+
 # The help lines stand here so that `cloudfn --help` need not import the commands.
 COMMANDS = {
     "run": "Run a file's entrypoint, or one function of it.",
@@ -98,7 +100,7 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
         return 130
-    except Exception as error:  # noqa: BLE001 - the boundary: whatever is left becomes a message and an exit code
+    except (Exception, InputCancellation) as error:  # noqa: BLE001 - the boundary: what is left becomes a message
         from cloudfn.cli.failure import report
 
         return report(error, ran_user_code=command == "run")

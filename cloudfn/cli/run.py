@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from typing import Any, Iterator
@@ -13,8 +14,11 @@ from typing import Any, Iterator
 import click
 
 from cloudfn.cli import importer, runnable
-from cloudfn.events import Event, FunctionState
-from cloudfn.exception import UnimplementedError
+from cloudfn.events import AppState, Event, Events, FunctionState
+from cloudfn.exception import ExecutionError, UnimplementedError
+
+PATIENCE = 2.0
+"""Seconds that a program has to notice that its app was stopped, before it is ended."""
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -49,7 +53,7 @@ def run(
         app, name = importer.find_app(importer.load(where), where)
         chosen = importer.choose(app, name, where.target)
         call = runnable.prepare(app, chosen, arguments, ctx)
-        with app.run():
+        with app.run(), _stoppable(app.label, events):
             result = call()
             is_entrypoint = chosen in app.registered_entrypoints
             document.result = _shown(result, printed=not (is_entrypoint or as_json))
@@ -111,6 +115,32 @@ def _document(as_json: bool) -> Iterator[Document]:
             print(document.text(error), file=out)
             raise
         print(document.text(), file=out)
+
+
+@contextmanager
+def _stoppable(app: str, events: Events) -> Iterator[None]:
+    """Ends the program when somebody else stops its app, also where it makes no call that would fail of it."""
+    timers: list[threading.Timer] = []
+    ours = threading.get_ident()
+
+    def watch(event: Event) -> None:
+        if isinstance(event, AppState) and event.state == "stopping":
+            timers.append(threading.Timer(PATIENCE, signal.pthread_kill, (ours, signal.SIGTERM)))
+            timers[-1].daemon = True
+            timers[-1].start()
+
+    events.add(watch)
+    try:
+        yield
+    except SystemExit:
+        if not timers:
+            raise
+    finally:
+        events.remove(watch)
+        for timer in timers:
+            timer.cancel()
+    if timers:
+        raise ExecutionError(f"the app {app} was stopped", hint="By `cloudfn stop`, or by a signal to its agent.")
 
 
 @contextmanager

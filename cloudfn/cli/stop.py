@@ -6,7 +6,7 @@ import click
 
 from cloudfn.cli.logs import pick
 from cloudfn.cli.ps import known_runs
-from cloudfn.exception import UsageError
+from cloudfn.exception import NotFoundError, UsageError
 
 
 @click.command()
@@ -21,6 +21,10 @@ def stop(everything: bool, timeout: float, which: str) -> None:
         raise UsageError("Name one run, or give --all.", hint="`cloudfn ps` lists them.")
     runs = known_runs()
     alive = [run for run in runs.list() if not run.is_over]
+    if which and not alive:
+        raise NotFoundError(
+            f"Nothing runs, so there is no {which!r} to stop.", hint="`cloudfn ps --all` lists what ran."
+        )
     for run in alive if everything else [pick(alive, which)]:
         runs.stop(run.id, timeout)
         click.echo(f"stopped {run.id} ({run.app})")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Mapping
 
 from cloudfn import execution, serialization, wire
-from cloudfn.client.call import Call, Input, Outcome, new_call_id
+from cloudfn.client.call import Call, Input, Outcome, cancelled_by_worker, new_call_id
+from cloudfn.client.lending import GRACE
 from cloudfn.exception import ConnectionError
 
 if TYPE_CHECKING:
@@ -21,8 +22,7 @@ def call_blocking(
     """Run one input and wait. Raises what it raises."""
     data, buffers = session.encoders.arguments(target, args, kwargs)
     method = dispatcher.methods[target.method]
-    # A worker that waits must be able to lend its slot, so there the reactor waits for it.
-    lease = dispatcher.take() if not execution.in_worker else None
+    lease = dispatcher.take()
     if lease is None:
         call = Call()
         item = Input(call, 0, method, data, buffers)
@@ -31,13 +31,16 @@ def call_blocking(
     call_id = new_call_id()
     pieces = wire.encode(wire.INPUT, data, flags=method, ack=lease.seq, call=call_id, buffers=buffers)
     try:
-        frame = lease.exchange(pieces)
+        # A worker that waits for long must lend its slot, and for that the reactor must read the lease.
+        frame = lease.exchange(pieces, GRACE if execution.in_worker else None)
     except ConnectionError:
-        call = hand_over(session, dispatcher, lease, call_id, method, data, buffers)
-        return wait_for_one(session, dispatcher, call).value()
+        frame = None
     except BaseException:  # Ctrl-C, or a cancellation: the input must not go on without us
         hand_over(session, dispatcher, lease, call_id, method, data, buffers, cancelled=True)
         raise
+    if frame is None:
+        call = hand_over(session, dispatcher, lease, call_id, method, data, buffers)
+        return wait_for_one(session, dispatcher, call).value()
     lease.received_direct(frame)
     if frame.flags == wire.OK:
         dispatcher.give_back(lease, True)
@@ -48,6 +51,8 @@ def call_blocking(
         item = Input(call, 0, method, data, buffers)
         session.reactor.call(dispatcher.retry, item, Outcome(frame.flags, frame.body))
         return wait_for_one(session, dispatcher, call).value()
+    if frame.flags == wire.CANCELLED:
+        raise cancelled_by_worker()
     return Outcome(frame.flags, frame.body, frame.buffers).value()
 
 
@@ -65,34 +70,35 @@ def hand_over(
     call = Call()
     call.id = call_id
     call.cancelled = cancelled
-    session.reactor.call(dispatcher.rescue, lease, Input(call, 0, method, data, buffers))
+    item = Input(call, 0, method, data, buffers)
+    if cancelled:
+        session.reactor.call_if_open(dispatcher.rescue, lease, item)
+    else:
+        session.reactor.call(dispatcher.rescue, lease, item)
     return call
 
 
 def wait_for_one(session: Session, dispatcher: Dispatcher, call: Call) -> Outcome:
     """Wait for the outcome of a call's only input; cancels it when the wait is interrupted."""
     try:
-        wait_until(session, dispatcher.key, call, lambda: 0 in call.outcomes)
+        wait_until(session, dispatcher, call, lambda: 0 in call.outcomes)
     except BaseException:  # Ctrl-C, or a cancellation
         session.cancel(dispatcher, call)
         raise
     return call.outcomes[0]
 
 
-def wait_until(session: Session, key: str, call: Call, ready: Any, timeout: float | None = None) -> bool:
+def wait_until(session: Session, dispatcher: Dispatcher, call: Call, ready: Any, timeout: float | None = None) -> bool:
     """Wait until `ready()` holds, which is asked after each change of the call; in a worker, lend the slot meanwhile.
 
     Args:
-        key: of the function that is waited for.
         timeout: seconds, None for ever.
     """
     if not execution.in_worker:
         with call.changed:
             return bool(call.changed.wait_for(ready, timeout))
-    from cloudfn.client.lending import GRACE
-
     with call.changed:
         if call.changed.wait_for(ready, GRACE if timeout is None else min(timeout, GRACE)):
             return True
-    with session.lender.lent(key), call.changed:
+    with session.lender.lent(call, dispatcher), call.changed:
         return bool(call.changed.wait_for(ready, timeout))

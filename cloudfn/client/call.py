@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import threading
 from typing import Any, Callable, NamedTuple, Sequence
 
 from cloudfn import remote_error, serialization, wire
-from cloudfn.exception import ExecutionError, InputCancellation, InternalFailure
+from cloudfn.exception import CallCancelledError, ExecutionError, InternalFailure
 
+MAX_ITEMS = 1000  # of a generator, that wait to be consumed before its worker is slowed down
+MAX_ITEM_BYTES = 1 << 26
 FAILED = 100  # status of an outcome that this side made: `body` is the exception
 
 
@@ -30,7 +33,9 @@ class Outcome(NamedTuple):
         if self.status == wire.ERROR:
             return remote_error.unpack(bytes(self.body), relocate)
         if self.status == FAILED:
-            error: BaseException = self.body
+            # Several inputs may have failed of one cause, and a result may be asked for twice: each raises its own.
+            error: BaseException = copy.copy(self.body)
+            error.__cause__ = self.body.__cause__
             return error
         if self.status == wire.CANCELLED:
             return cancelled_error()
@@ -49,8 +54,8 @@ def relocate(filename: str) -> str:
 
 
 def cancelled_error() -> BaseException:
-    """What waiting for a cancelled call raises, as Modal has it."""
-    return InputCancellation("the call was cancelled")
+    """What waiting for a cancelled call raises; a `RemoteError`, as Modal has it."""
+    return CallCancelledError("the call was cancelled")
 
 
 def failed(error: BaseException) -> Outcome:
@@ -99,7 +104,9 @@ class Call:
         self.id = new_call_id()
         self.changed = threading.Condition()
         self.outcomes: dict[int, Outcome] = {}
-        self.items: dict[int, list[Outcome]] = {}  # what generators have yielded so far
+        self.items: list[Outcome] = []  # what a generator has yielded and nobody has taken yet
+        self._item_bytes = 0
+        self._on_room: Callable[[], None] | None = None  # set while the items that wait are too many
         self.order: list[int] = []  # indexes in the order in which they ended, for unordered maps
         self.total: int | None = None  # inputs, once all are submitted
         self.keep = keep
@@ -117,10 +124,28 @@ class Call:
                 self.order.append(index)
             self._notify()
 
-    def deliver_item(self, index: int, outcome: Outcome) -> None:
+    def deliver_item(self, outcome: Outcome, on_room: Callable[[], None]) -> bool:
+        """Add what a generator yielded. True when more should not come before `on_room` is called (by any thread, once)."""
         with self.changed:
-            self.items.setdefault(index, []).append(outcome)
+            if self.cancelled:
+                return False
+            self.items.append(outcome)
+            self._item_bytes += len(outcome.body) + sum(map(len, outcome.buffers))
             self._notify()
+            if len(self.items) < MAX_ITEMS and self._item_bytes < MAX_ITEM_BYTES:
+                return False
+            self._on_room = on_room
+            return True
+
+    def take_items(self) -> tuple[list[Outcome], Outcome | None]:
+        """What the generator yielded since the last look, and how it ended if it has."""
+        with self.changed:
+            items, self.items, self._item_bytes = self.items, [], 0
+            on_room, self._on_room = self._on_room, None
+            last = self.outcomes.get(0)
+        if on_room:
+            on_room()
+        return items, last
 
     def set_total(self, total: int) -> None:
         with self.changed:
@@ -144,3 +169,11 @@ class Call:
 
 def lost_session() -> ExecutionError:
     return ExecutionError("the app was stopped before this call ended")
+
+
+def cancelled_by_worker() -> ExecutionError:
+    """An input came back as cancelled, and nobody here has cancelled it."""
+    return ExecutionError(
+        "the app was stopped before this call ended",
+        hint="By `cloudfn stop`, or by a signal to its agent; or the function itself raised CancelledError.",
+    )

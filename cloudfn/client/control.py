@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any, Callable
 
 from cloudfn import wire
-from cloudfn.client.connect import connect
+from cloudfn.connect import connect
 from cloudfn.exception import ProtocolError
 from cloudfn.stream import FrameStream
 from cloudfn.wire import Frame, FrameReader

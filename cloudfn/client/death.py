@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING, Any, Mapping
 
 from cloudfn import remote_error
+from cloudfn.client.call import relocate
 from cloudfn.exception import (
     ConnectionError,
     ExecutionError,
@@ -72,7 +73,7 @@ def startup_error(spec: FunctionSpec, death: Mapping[str, Any]) -> Exception:
             hint="Raise `startup_timeout=`, or do less in imports and @enter.",
         )
     if death.get("error"):
-        cause = remote_error.unpack(base64.b64decode(death["error"]))
+        cause = remote_error.unpack(base64.b64decode(death["error"]), relocate)
         error = StartupError(
             f"{spec.tag}: a worker could not start: {type(cause).__name__}: {cause}",
             hint="It failed while it imported the code or ran @enter; the traceback above is the worker's.",

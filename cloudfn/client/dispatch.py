@@ -12,11 +12,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Sequence
 
 from cloudfn import wire
-from cloudfn.client.call import Call, Input, Outcome, failed
-from cloudfn.client.connect import LeaseGone, connect_async
+from cloudfn.client.call import Call, Input, Outcome, cancelled_by_worker, failed
 from cloudfn.client.death import MAX_DEATHS, MAX_MOVES, death_error, is_blamed, startup_error
+from cloudfn.client.demand import wanted
 from cloudfn.client.lease import WORKER_TYPES, Lease
-from cloudfn.exception import ConnectionError, DeadlockError, NotFoundError, ProtocolError
+from cloudfn.connect import LeaseGone, connect_async
+from cloudfn.exception import AuthError, ConnectionError, DeadlockError, NotFoundError, ProtocolError
 from cloudfn.stream import FrameStream
 from cloudfn.wire import Frame, FrameReader
 
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     from cloudfn.spec import FunctionSpec
 
 LINGER = 1.0  # seconds that an idle lease is kept
-_SPAWN_WORTH = 0.05  # seconds of waiting work that are worth another worker
 _REVIEW = 0.005  # seconds between looks at work that waits; grows while nothing changes
-_MAX_REVIEW = 0.2
+_MAX_REVIEW = 0.1
+_STALL = 0.02  # seconds after which inputs that lie behind others are taken back
+_MAX_WANTS = 128  # at a time; more are asked for as these are granted
 _BATCH_BYTES = 1 << 20
 _REATTACH_TRIES = 400
 _REATTACH_DELAY = 0.01
@@ -56,13 +58,15 @@ class Dispatcher:
         self._leases: dict[str, Lease] = {}
         self._ended: BaseException | None = None
         self._pending: deque[Input] = deque()
-        self._delayed = 0  # inputs that wait for a retry
-        self._wants: dict[int, float] = {}  # requests at the agent
+        self._delayed: set[Input] = set()  # inputs that wait for a retry
+        self._wants: set[int] = set()  # requests at the agent
         self._review_timer: Any = None
         self._review_delay = _REVIEW
         self._linger_timer: Any = None
-        batch = max((method.max_batch_size or 0) for method in spec.methods)
-        self._extra = 2 * batch
+        self._mean: float | None = None  # seconds that one input took lately
+        self._moved = time.monotonic()  # when anything last went forward
+        self._batch = min((method.max_batch_size or 1) for method in spec.methods)
+        self._extra = 2 * max((method.max_batch_size or 0) for method in spec.methods)
         self._fast = not self._extra and spec.scaling.max_inputs == 1 and not spec.scaling.single_use
 
     # -- from the caller's thread
@@ -75,13 +79,16 @@ class Dispatcher:
             while self._idle:
                 lease = self._idle.pop()
                 if lease.sock is not None:
+                    lease.borrowed = True
                     return lease
         return None
 
     def give_back(self, lease: Lease, ok: bool) -> None:
         """After a successful `exchange`."""
-        lease.idle_since = time.monotonic()
+        lease.idle_since = self._moved = time.monotonic()
+        self._mean = lease.mean
         with self._lock:
+            lease.borrowed = False
             if ok:
                 self.done += 1
             else:
@@ -92,6 +99,10 @@ class Dispatcher:
 
     def rescue(self, lease: Lease, item: Input) -> None:
         """After an `exchange` that did not end: the reactor takes over the lease with its one input."""
+        with self._lock:
+            if not lease.borrowed:  # it did end, and the interruption came right after that
+                return
+            lease.borrowed = False
         lease.sent([item], time.monotonic())
         self._leases[lease.token] = lease
         self._attach_stream(lease)
@@ -99,11 +110,15 @@ class Dispatcher:
             self._session.send_control({"op": "cancel", "call": item.call.id})
         if self._ended:
             self.fail_all(self._ended)
+        else:
+            self._pump()
 
     # -- inputs
 
     def submit(self, inputs: Sequence[Input]) -> None:
-        self._pending.extend(inputs)
+        if not self._pending:
+            self._moved = time.monotonic()
+        self._pending.extend(item for item in inputs if not item.call.cancelled)
         if self._ended:
             self._fail_pending(self._ended)
         else:
@@ -116,22 +131,24 @@ class Dispatcher:
 
     def cancel(self, call: Call) -> None:
         """Drop a call's waiting inputs; the agent sees to those that run."""
-        dropped = [item for item in self._pending if item.call is call]
+        dropped = [item for item in (*self._pending, *self._delayed) if item.call is call]
         if dropped:
             self._pending = deque(item for item in self._pending if item.call is not call)
-            call.deliver([(item.index, Outcome(wire.CANCELLED, b"")) for item in dropped])
+            self._delayed.difference_update(dropped)
+            for item in dropped:
+                self._finish(item, Outcome(wire.CANCELLED, b""))
+        self._read_paused()
 
     def counts(self) -> tuple[int, int, int, int]:
         """Queued, running, done, failed."""
         running = sum(min(len(lease.outstanding), lease.capacity) for lease in self._leases.values())
-        open_inputs = sum(len(lease.outstanding) for lease in self._leases.values())
-        direct = len([1 for lease in self._leases.values() if lease.stream is None]) - len(self._idle)
-        queued = len(self._pending) + self._delayed + open_inputs - running
-        return queued, running + max(direct, 0), self.done, self.failed
+        direct = sum(lease.borrowed for lease in self._leases.values())
+        return len(self._pending) + len(self._delayed) + self._backlog(), running + direct, self.done, self.failed
 
     def _pump(self) -> None:
         """Send what can be sent, ask for workers where that is worth it, let go of what is recalled."""
         if self._pending:
+            self._read_paused()
             self._send_pending()
         self._settle()
         self._ask_for_workers()
@@ -148,7 +165,7 @@ class Dispatcher:
         ready = [lease for lease in self._leases.values() if lease.stream and lease.room() > 0]
         while self._pending and ready:
             ready.sort(key=lambda lease: len(lease.outstanding))
-            share = -(-len(self._pending) // len(ready))
+            share = -(-len(self._pending) // (len(ready) * self._batch)) * self._batch
             lease = ready.pop(0)
             self._send_some(lease, min(lease.room(), share))
 
@@ -219,35 +236,20 @@ class Dispatcher:
         """Inputs that lie behind others at their worker."""
         return sum(max(0, len(lease.outstanding) - lease.capacity) for lease in self._leases.values())
 
-    def _expected(self, now: float) -> float:
-        """Seconds that one input takes, as far as we know."""
-        means = [lease.mean for lease in self._leases.values() if lease.mean is not None]
-        unanswered = [x.last_answer for x in self._leases.values() if x.outstanding]
-        oldest = now - min([*unanswered, *self._wants.values()], default=now)
-        return max(min(means, default=0.0), oldest)
-
     def _ask_for_workers(self) -> None:
         waiting = len(self._pending) + self._backlog()
         if not waiting:
             while self._wants:
-                self._session.unwant(self._wants.popitem()[0])
+                self._session.unwant(self._wants.pop())
             return
-        scaling = self.spec.scaling
-        if scaling.max_inputs > 1:
-            waiting = -(-waiting // (scaling.target_inputs or scaling.max_inputs))
-        have = len(self._leases) + len(self._wants)
-        expected = self._expected(time.monotonic())
-        if expected > _SPAWN_WORTH:
-            worth = len(self._leases) + waiting
-        else:
-            worth = max(1, scaling.min_containers, len(self._leases) + int(waiting * expected / _SPAWN_WORTH))
-        limit = scaling.max_containers if scaling.max_containers is not None else worth
-        for _ in range(min(worth, limit, len(self._leases) + waiting) - have):
-            self._want()
-
-    def _want(self) -> None:
-        id = self._session.want(self)
-        self._wants[id] = time.monotonic()
+        leases = len(self._leases)
+        stalled = time.monotonic() - self._moved
+        count = wanted(self.spec.scaling, waiting, self._batch, leases, self._mean, stalled)
+        more = min(count - leases, _MAX_WANTS) - len(self._wants)
+        for _ in range(more):
+            self._wants.add(self._session.want(self))
+        for _ in range(-more):
+            self._session.unwant(self._wants.pop())
 
     def _review(self) -> None:
         """Something waits: is it worth more workers by now, or can an idle worker take what lies behind a long input?"""
@@ -262,20 +264,15 @@ class Dispatcher:
             self._review_delay = _REVIEW
 
     def _take_back(self, now: float) -> None:
-        idle = len(self._idle)
-        if self._pending or not idle:
-            return
-        slow = sorted(
-            (
-                lease
-                for lease in self._leases.values()
-                if len(lease.outstanding) > lease.capacity and not lease.asked_back and lease.stream
-            ),
-            key=lambda lease: lease.last_answer,
-        )
-        for lease in slow[:idle]:
-            if now - lease.last_answer >= _REVIEW / 2:
-                lease.asked_back = True
+        """Ask leases for what lies behind a long input, where an idle worker could take it or their results may be held
+        up, too: workers send those of fast inputs together."""
+        behind = [x for x in self._leases.values() if x.stream and len(x.outstanding) > x.capacity and not x.asked_back]
+        behind.sort(key=lambda lease: lease.last_answer)
+        idle = 0 if self._pending else len(self._idle)
+        for number, lease in enumerate(behind):
+            silent = now - lease.last_answer
+            if silent >= (_REVIEW / 2 if number < idle else _STALL) and (number < idle or self._fast):
+                lease.asked_back = lease.stalled = True
                 self._session.send_control({"op": "recall", "lease": lease.token})
 
     def _let_go(self) -> None:
@@ -290,33 +287,38 @@ class Dispatcher:
         if self._leases:
             self._linger_timer = self._loop.call_later(LINGER / 2, self._let_go)
 
-    def _release(self, lease: Lease) -> None:
+    def _release(self, lease: Lease, cut: bool = False) -> None:
+        """Give a lease back: over its own connection, or through the agent when that one does not hold."""
         self._leases.pop(lease.token, None)
         self._session.forget_lease(lease.token)
-        sock = lease.sock
         if lease.stream and not lease.stream.unsent:
-            sock = lease.stream.detach()
-        if sock:
-            sock.setblocking(False)
-            try:
-                sock.send(wire.encode(wire.RELEASE, ack=lease.seq)[0])
-            except OSError:  # it was cut meanwhile; the agent hears of that from the worker
-                pass
-            sock.close()
-        lease.sock = lease.stream = None
+            lease.sock = lease.stream.detach()
+            lease.stream = None
+        try:
+            if lease.sock is None or lease.stream:
+                cut = True
+            else:
+                lease.sock.setblocking(False)
+                lease.sock.send(wire.encode(wire.RELEASE, ack=lease.seq)[0])
+        except OSError:
+            cut = True
+        if cut:
+            self._session.send_control({"op": "release", "lease": lease.token})
+        lease.close()
 
     # -- what the agent says
 
     def on_grant(self, id: int, token: str, worker: str) -> None:
-        self._wants.pop(id, None)
+        self._wants.discard(id)
+        self._moved = time.monotonic()
         scaling = self.spec.scaling
-        lease = Lease(token, worker, scaling.max_inputs, self._extra, scaling.single_use)
+        lease = Lease(token, worker, scaling.max_inputs * self._batch, self._extra, scaling.single_use)
         self._leases[token] = lease
         self._session.spawn_task(self._attach(lease))
 
     def on_refused(self, id: int, message: dict[str, Any]) -> None:
         """No worker will come: everything that waits hears why."""
-        self._wants.pop(id, None)
+        self._wants.discard(id)
         kind = message["kind"]
         error: Exception
         if kind == "startup":
@@ -340,24 +342,34 @@ class Dispatcher:
         lease = self._leases.get(token)
         if lease:
             lease.recalled = True
+            self._read_paused()
             if len(lease.outstanding) > lease.capacity:
                 self._session.send_control({"op": "recall", "lease": token})
             self._pump()
 
+    def on_cut(self, token: str) -> None:
+        """A worker says that its connection was cut. One that is in use is resumed by whoever uses it; one that is idle goes."""
+        with self._lock:
+            cut = [lease for lease in self._idle if lease.token == token]
+            self._idle = [lease for lease in self._idle if lease.token != token]
+        for lease in cut:
+            self._release(lease, cut=True)
+
     def on_lost(self, token: str, death: dict[str, Any]) -> None:
         """The worker of a lease has ended."""
-        lease = self._leases.pop(token, None)
+        lease = self._leases.get(token)
         if lease is None:
             return
         with self._lock:
-            borrowed = lease.stream is None and lease not in self._idle
             self._idle = [other for other in self._idle if other is not lease]
-        self._session.forget_lease(token)
-        if borrowed and not lease.outstanding:
-            # A caller's thread is in `exchange`, or about to: it notices and comes by `rescue`, which needs the death.
-            self._leases[token] = lease
+        if lease.borrowed:
+            # A caller's thread is in `exchange`: it notices and comes by `rescue`, or it has its answer.
             self._loop.call_later(_REATTACH_DELAY, self.on_lost, token, death)
             return
+        del self._leases[token]
+        self._session.forget_lease(token)
+        if lease.stream:
+            lease.stream.drain()  # what it answered before it ended counts
         lease.close()
         self._bury(lease, death)
 
@@ -390,6 +402,8 @@ class Dispatcher:
         self._leases.clear()
         with self._lock:
             self._idle.clear()
+        self._pending.extend(self._delayed)
+        self._delayed.clear()
         self._fail_pending(error)
         for timer in (self._review_timer, self._linger_timer):
             if timer:
@@ -397,7 +411,7 @@ class Dispatcher:
 
     # -- leases
 
-    async def _attach(self, lease: Lease, resume: bool = False) -> None:
+    async def _attach(self, lease: Lease) -> None:
         """Connect a lease to its worker; after a cut, again and again until the agent says that the worker is gone."""
         for _ in range(_REATTACH_TRIES):
             try:
@@ -406,6 +420,9 @@ class Dispatcher:
                 )
             except LeaseGone as gone:
                 self.on_lost(lease.token, gone.death)
+                return
+            except AuthError as error:
+                self.on_lost(lease.token, {"kind": "unreachable", "text": str(error)})
                 return
             except (ConnectionError, ProtocolError):
                 import asyncio
@@ -418,7 +435,7 @@ class Dispatcher:
             lease.sock = sock
             lease.reader = FrameReader(types=WORKER_TYPES)
             self._attach_stream(lease)
-            if resume and lease.stream:
+            if lease.stream:
                 body = wire.pack_pairs(list(lease.outstanding))
                 lease.stream.send(wire.encode(wire.RESUME, body, ack=lease.seq))
             self._pump()
@@ -431,11 +448,12 @@ class Dispatcher:
             return
         if lease.sock is None:
             return
+        lease.paused = False
         lease.stream = FrameStream(
             self._loop,
             lease.sock,
             lambda frames: self._on_frames(lease, frames),
-            lambda _error: self._on_cut(lease),
+            lambda _: self._on_cut(lease),
             lease.reader,
         )
         lease.stream.start()
@@ -443,10 +461,10 @@ class Dispatcher:
     def _on_cut(self, lease: Lease) -> None:
         lease.stream = lease.sock = None
         if lease.token in self._leases:
-            self._session.spawn_task(self._attach(lease, resume=True))
+            self._session.spawn_task(self._attach(lease))
 
     def _on_frames(self, lease: Lease, frames: list[Frame]) -> None:
-        now = time.monotonic()
+        now = self._moved = time.monotonic()
         for frame in frames:
             if frame.seq <= lease.seq:
                 continue  # sent again after a cut, and here before it
@@ -455,19 +473,38 @@ class Dispatcher:
                 self._on_result(lease, frame)
             elif frame.type == wire.YIELD:
                 item = lease.outstanding.get((frame.call, frame.first))
-                if item:
-                    item.call.deliver_item(item.index, Outcome(wire.OK, frame.body, frame.buffers))
+                if item and item.call.deliver_item(Outcome(wire.OK, frame.body, frame.buffers), self._on_room):
+                    self._pause(lease)
             elif frame.type == wire.RETURNED:
                 lease.asked_back = False
                 for pair in reversed(wire.unpack_pairs(frame.body)):
                     returned = lease.outstanding.pop(pair, None)
-                    if returned:
+                    if returned and returned.call.cancelled:
+                        self._finish(returned, Outcome(wire.CANCELLED, b""))
+                    elif returned:
                         self._pending.appendleft(returned)
+        self._mean = lease.mean
         acknowledgement = lease.acknowledgement()
         if acknowledgement and lease.stream:
             lease.stream.send(acknowledgement)
         self._review_delay = _REVIEW
         self._pump()
+
+    def _pause(self, lease: Lease) -> None:
+        """Stop reading a generator whose consumer is behind; its worker is held up in turn. Not where that would hold up others."""
+        if lease.capacity == 1 and lease.stream and not self._pending and not lease.recalled:
+            lease.paused = True
+            lease.stream.pause()
+
+    def _on_room(self) -> None:
+        """A consumer caught up; on its thread."""
+        self._session.reactor.call_if_open(self._read_paused)
+
+    def _read_paused(self) -> None:
+        for lease in self._leases.values():
+            if lease.paused and lease.stream:
+                lease.paused = False
+                lease.stream.start()
 
     def _on_result(self, lease: Lease, frame: Frame) -> None:
         pop = lease.outstanding.pop
@@ -476,6 +513,9 @@ class Dispatcher:
             if item is None:
                 return
             if frame.flags == wire.ERROR and self._retry(item):
+                return
+            if frame.flags == wire.CANCELLED and not item.call.cancelled:
+                self._finish(item, failed(cancelled_by_worker()))
                 return
             self._finish(item, Outcome(frame.flags, frame.body, frame.buffers))
             return
@@ -500,16 +540,14 @@ class Dispatcher:
     def _retry(self, item: Input) -> bool:
         policy = self.spec.retries
         item.attempts += 1
-        if policy is None or item.attempts > policy.max_retries or item.call.cancelled:
+        if policy is None or item.attempts > policy.max_retries or item.call.cancelled or self._ended:
             return False
-        self._delayed += 1
+        self._delayed.add(item)
         self._loop.call_later(policy.delay(item.attempts), self._again, item)
         return True
 
     def _again(self, item: Input) -> None:
-        self._delayed -= 1
-        if item.call.cancelled:
-            self._finish(item, Outcome(wire.CANCELLED, b""))
-        else:
+        if item in self._delayed:  # else it was cancelled, or the session has ended
+            self._delayed.remove(item)
             self._pending.appendleft(item)
             self._pump()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudfn.client.blocking import wait_until
 from cloudfn.client.mapping import Changes, wait_until_async
-from cloudfn.exception import InvalidError, TimeoutError
+from cloudfn.exception import InvalidError, ResultTimeoutError
 
 if TYPE_CHECKING:
     from cloudfn.client.call import Call
@@ -28,10 +28,10 @@ class CallHandle:
         self._is_generator = is_generator
 
     def result(self, index: int = 0, timeout: float | None = None) -> Any:
-        """Wait for one input's result; raises what it raised, or `TimeoutError` after `timeout` seconds."""
+        """Wait for one input's result; raises what it raised, or `ResultTimeoutError` after `timeout` seconds."""
         self._check()
         call = self._call
-        if not wait_until(self._session, self._dispatcher.key, call, lambda: index in call.outcomes, timeout):
+        if not wait_until(self._session, self._dispatcher, call, lambda: index in call.outcomes, timeout):
             raise self._too_slow(timeout)
         return call.outcomes[index].value()
 
@@ -40,7 +40,7 @@ class CallHandle:
         call = self._call
         with Changes(call) as changes:
             ready = await wait_until_async(
-                self._session, self._dispatcher.key, call, changes, lambda: index in call.outcomes, timeout
+                self._session, self._dispatcher, call, changes, lambda: index in call.outcomes, timeout
             )
         if not ready:
             raise self._too_slow(timeout)
@@ -63,5 +63,5 @@ class CallHandle:
                 "the results of a spawned generator cannot be fetched", hint="Use `remote_gen`, which yields them."
             )
 
-    def _too_slow(self, timeout: float | None) -> TimeoutError:
-        return TimeoutError(f"call {self.id} had no result within {timeout:g} s; it runs on")
+    def _too_slow(self, timeout: float | None) -> ResultTimeoutError:
+        return ResultTimeoutError(f"call {self.id} had no result within {timeout:g} s; it runs on")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import time
 from typing import Any, Sequence
 
 from cloudfn import wire
 from cloudfn.client.call import Input
-from cloudfn.exception import ConnectionError
+from cloudfn.exception import ConnectionError, ProtocolError
 from cloudfn.stream import FrameStream
 from cloudfn.wire import Frame, FrameReader
 
@@ -39,6 +40,9 @@ class Lease:
         self.last_answer = 0.0
         self.recalled = False  # the agent wants it back
         self.asked_back = False  # we asked the worker for what it has not begun
+        self.stalled = False  # it has been silent for longer than its inputs usually take
+        self.borrowed = False  # a caller's own thread uses it
+        self.paused = False  # we do not read it: the consumer of its generator is behind
         self.idle_since = time.monotonic()
         self.sock: socket.socket | None = None
         self.reader = FrameReader(types=WORKER_TYPES)
@@ -53,7 +57,9 @@ class Lease:
         if self.single_use:
             return 1 - self.used
         if self.recalled:
-            return 0
+            return 0 if self.used else 1  # else two who want the same worker could take it from each other for ever
+        if self.stalled:
+            return self.capacity
         if self.capacity > 1 or self._extra:
             return self.capacity + self._extra
         if self.mean is None:
@@ -75,6 +81,7 @@ class Lease:
         """Keep count of what came: numbers for the next acknowledgement, and how long inputs take."""
         self.seq = frame.seq
         self.last_answer = now
+        self.stalled = False
         self._unacknowledged_frames += 1
         self._unacknowledged += len(frame.body) + sum(map(len, frame.buffers))
         if frame.type == wire.RESULT:
@@ -88,8 +95,14 @@ class Lease:
         self._unacknowledged = self._unacknowledged_frames = 0
         return wire.encode(wire.ACK, ack=self.seq)
 
-    def exchange(self, pieces: list[wire.Buffer]) -> Frame:
+    def exchange(self, pieces: list[wire.Buffer], patience: float | None = None) -> Frame | None:
         """Send one input and wait for the one frame that answers it, in the caller's thread.
+
+        Args:
+            patience: seconds to wait until the answer begins to arrive; None for ever.
+
+        Returns:
+            None when it did not begin in time. The reactor has to take the lease over then.
 
         Raises:
             ConnectionError: the connection was cut, or gave something else than a result.
@@ -101,6 +114,8 @@ class Lease:
                 sock.sendall(pieces[0])
             else:
                 send_all(sock, pieces)
+            if patience is not None and not readable(sock, patience):
+                return None
             reader = self.reader
             while True:
                 size = sock.recv_into(reader.get_buffer())
@@ -111,8 +126,12 @@ class Lease:
                     if len(frames) != 1 or frames[0].type != wire.RESULT:
                         break
                     return frames[0]
-        except OSError:
+        except (OSError, ProtocolError):
             pass
+        except BaseException:
+            self.shut()  # half an input may be on its way: only a new connection is sure to be in step
+            raise
+        self.shut()
         raise ConnectionError(f"the connection to worker {self.worker} was cut")
 
     def received_direct(self, frame: Frame) -> None:
@@ -122,15 +141,35 @@ class Lease:
         self.mean = micros if self.mean is None else self.mean + (micros - self.mean) * 0.5
         size = len(frame.body) + sum(map(len, frame.buffers)) if frame.buffers else len(frame.body)
         if size > _ACK_BYTES and self.sock:
-            self.sock.sendall(wire.encode(wire.ACK, ack=self.seq)[0])
+            try:
+                self.sock.sendall(wire.encode(wire.ACK, ack=self.seq)[0])
+            except OSError:  # it was cut: whoever uses it next notices
+                pass
+
+    def shut(self) -> None:
+        """Cut the connection, for whoever reads it to notice."""
+        try:
+            if self.sock:
+                self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:  # it is cut already
+            pass
 
     def close(self) -> None:
+        if self.borrowed and self.sock:
+            self.shut()  # the thread that reads it notices, and gives it to the reactor
+            return
         if self.stream:
             self.stream.close()
             self.stream = None
         elif self.sock:
             self.sock.close()
         self.sock = None
+
+
+def readable(sock: socket.socket, patience: float) -> bool:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(patience * 1000))
 
 
 def send_all(sock: socket.socket, pieces: Sequence[Any]) -> None:

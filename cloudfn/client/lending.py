@@ -6,7 +6,7 @@ import asyncio
 import threading
 import weakref
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, AsyncIterator, Iterator
+from typing import TYPE_CHECKING, AsyncIterator, Callable, Iterator
 
 from cloudfn import execution
 from cloudfn.exception import ExecutionError
@@ -20,73 +20,85 @@ GRACE = 0.001  # seconds that a wait lasts before it is worth telling the agent
 
 
 class Lender:
-    """Says to the agent when this worker waits and when it goes on. Does nothing outside of a worker."""
+    """Says to the agent when this worker waits and when it goes on. For workers only."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._resumed: dict[int, threading.Event] = {}
+        self._waits: dict[int, Callable[[], object]] = {}  # told when the slot is ours again
         self._count = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a cancellation is a signal handler's, which may run in the midst of all this
         self._ended = False
         self._children: weakref.WeakKeyDictionary[Call, tuple[execution.InputContext, Dispatcher]]
         self._children = weakref.WeakKeyDictionary()
 
     @contextmanager
-    def lent(self, key: str) -> Iterator[None]:
-        """The slot is lent while the block waits for a call of the function `key`; afterwards it is taken back."""
-        if execution.running.get() is None:
-            yield
-            return
-        id, event = self._begin(key)
+    def lent(self, call: Call, dispatcher: Dispatcher) -> Iterator[None]:
+        """The slot is lent while the block waits for a call; afterwards it is taken back."""
+        if execution.running.get() is None:  # a thread that user code started: no exception ends its wait
+            self.note_child(call, dispatcher)
+        resumed = threading.Event()
+        id = self._begin(dispatcher.key, resumed.set)
         try:
             yield
         finally:
-            self._session.reactor.call(self._session.send_control, {"op": "resume", "id": id})
-            event.wait()
+            self._resume(id)
+            resumed.wait()
 
     @asynccontextmanager
-    async def lent_async(self, key: str) -> AsyncIterator[None]:
-        if execution.running.get() is None:
-            yield
-            return
-        id, event = self._begin(key)
+    async def lent_async(self, dispatcher: Dispatcher) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        resumed = asyncio.Event()
+
+        def on_resumed() -> None:
+            try:
+                loop.call_soon_threadsafe(resumed.set)
+            except RuntimeError:  # the loop has ended, and nobody waits
+                pass
+
+        id = self._begin(dispatcher.key, on_resumed)
         try:
             yield
         finally:
-            self._session.reactor.call(self._session.send_control, {"op": "resume", "id": id})
-            await asyncio.get_running_loop().run_in_executor(None, event.wait)
+            self._resume(id)
+            await resumed.wait()
 
-    def _begin(self, key: str) -> tuple[int, threading.Event]:
+    def _begin(self, key: str, on_resumed: Callable[[], object]) -> int:
         with self._lock:
-            self._count += 1
-            id = self._count
-            event = self._resumed[id] = threading.Event()
             if self._ended:
                 raise ExecutionError("the agent of this worker has ended")
+            self._count += 1
+            id = self._count
+            self._waits[id] = on_resumed
         self._session.reactor.call(self._session.send_control, {"op": "wait", "id": id, "for": [key]})
-        return id, event
+        return id
+
+    def _resume(self, id: int) -> None:
+        self._session.reactor.call_if_open(self._session.send_control, {"op": "resume", "id": id})
 
     def on_resumed(self, id: int) -> None:
         with self._lock:
-            event = self._resumed.pop(id, None)
-        if event:
-            event.set()
+            told = self._waits.pop(id, None)
+        if told:
+            told()
 
     def end(self) -> None:
         with self._lock:
             self._ended = True
-            events, self._resumed = list(self._resumed.values()), {}
-        for event in events:
-            event.set()
+            waits, self._waits = self._waits, {}
+        for told in waits.values():
+            told()
 
     def note_child(self, call: Call, dispatcher: Dispatcher) -> None:
-        """Remember that the running input spawned a call."""
-        context = execution.running.get()
+        """Remember that the running input started a call that will not hear of its cancellation by itself."""
+        context = execution.running.get() or execution.alone
         if context is not None:
-            self._children[call] = (context, dispatcher)
+            with self._lock:
+                self._children[call] = (context, dispatcher)
 
     def cancel_children(self, context: execution.InputContext) -> None:
-        """The input of this context was cancelled: cancel the calls that it spawned."""
-        for call, (parent, dispatcher) in list(self._children.items()):
-            if parent is context:
+        """The input of this context was cancelled: cancel the calls that it started."""
+        with self._lock:
+            children = list(self._children.items())
+        for call, (parent, dispatcher) in children:
+            if (parent.call, parent.input) == (context.call, context.input):
                 self._session.cancel(dispatcher, call)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
+from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Iterable, Iterator, Mapping
 
 from cloudfn import execution, wire
 from cloudfn.client.blocking import wait_until
 from cloudfn.client.call import Call, Input, Outcome
+from cloudfn.client.lending import GRACE
 from cloudfn.exception import InputCancellation
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 WINDOW = 16384  # inputs
 WINDOW_BYTES = 1 << 28
-_CHUNK = 512
-_CHUNK_SECONDS = 0.002
 
 
 class Feeder:
@@ -44,8 +43,8 @@ class Feeder:
         self._dispatcher = dispatcher
         self._target = target
         self._method = dispatcher.methods[target.method]
-        self._chunk: list[Input] = []
-        self._chunk_started = 0.0
+        self._chunk: deque[Input] = deque()
+        self._announced = False  # the reactor will come for the chunk
         self._count = 0
         self._sizes: dict[int, int] = {}  # only of large inputs
         self._bytes = 0
@@ -55,7 +54,9 @@ class Feeder:
         try:
             for args, kwargs in inputs:
                 self.add(args, kwargs)
-                if self.is_ahead() and not self.wait():
+                if self.is_ahead():
+                    self.wait()
+                if self.call.cancelled:
                     return
         except BaseException as error:  # the caller's iterator, or a pickle of its objects, may raise anything
             self.error = error
@@ -63,35 +64,30 @@ class Feeder:
 
     def add(self, args: Any, kwargs: Any) -> None:
         payload, buffers = self._session.encoders.kept(self._target, args, kwargs)
-        now = time.monotonic()
-        if not self._chunk:
-            self._chunk_started = now
         self._chunk.append(Input(self.call, self._count, self._method, payload, buffers))
         size = len(payload) + sum(map(len, buffers))
         if size > 65536:
             self._sizes[self._count] = size
             self._bytes += size
         self._count += 1
-        if len(self._chunk) >= _CHUNK or now - self._chunk_started > _CHUNK_SECONDS or size > 65536:
-            self.flush()
+        if not self._announced:
+            self._announced = True
+            self._session.reactor.call(self._submit)
 
-    def flush(self) -> None:
-        if self._chunk:
-            self._session.reactor.call(self._dispatcher.submit, self._chunk)
-            self._chunk = []
+    def _submit(self) -> None:
+        """On the reactor's thread: take what has gathered since it was called."""
+        self._announced = False
+        self._dispatcher.submit([self._chunk.popleft() for _ in range(len(self._chunk))])
 
     def is_ahead(self) -> bool:
         return self._count - self.taken >= WINDOW or self._bytes >= WINDOW_BYTES
 
-    def wait(self) -> bool:
-        """Wait for the consumer; False when the call was cancelled."""
-        self.flush()
+    def wait(self) -> None:
+        """Wait for the consumer, or until the call is cancelled."""
         with self.call.changed:
             self.call.changed.wait_for(lambda: not self.is_ahead() or self.call.cancelled)
-        return not self.call.cancelled
 
     def end(self) -> None:
-        self.flush()
         self.call.set_total(self._count)
 
     def took(self, index: int) -> None:
@@ -163,7 +159,7 @@ def map_blocking(
             if not taken:
                 if collector.ended:
                     break
-                wait_until(session, dispatcher.key, call, collector.ready)
+                wait_until(session, dispatcher, call, collector.ready)
                 continue
             for outcome in taken:
                 yield value_or_error(outcome, return_exceptions)
@@ -177,8 +173,6 @@ def finish(session: Session, dispatcher: Dispatcher, call: Call, ended: bool) ->
     """The consumer leaves; what it did not wait for is cancelled."""
     if not ended:
         session.cancel(dispatcher, call)
-        with call.changed:
-            call.changed.notify_all()
 
 
 def start_thread(function: Callable[..., None], *args: Any) -> None:
@@ -199,8 +193,8 @@ def generate(session: Session, target: Target, args: tuple[Any, ...], kwargs: Ma
     ended = False
     try:
         while not ended:
-            wait_until(session, dispatcher.key, call, lambda: call.items.get(0) or 0 in call.outcomes)
-            items, last = take_items(call)
+            wait_until(session, dispatcher, call, lambda: call.items or 0 in call.outcomes)
+            items, last = call.take_items()
             for item in items:
                 yield item.value()
             if last is not None:
@@ -209,13 +203,6 @@ def generate(session: Session, target: Target, args: tuple[Any, ...], kwargs: Ma
                     last.value()
     finally:
         finish(session, dispatcher, call, ended)
-
-
-def take_items(call: Call) -> tuple[list[Outcome], Outcome | None]:
-    """What a generator yielded since the last look, and how it ended if it has."""
-    with call.changed:
-        items = call.items.pop(0, [])
-        return items, call.outcomes.get(0)
 
 
 def submit_one(
@@ -240,8 +227,10 @@ class Changes:
         self._event = asyncio.Event()
 
     def _on_change(self) -> None:
-        if not self._loop.is_closed():
+        try:
             self._loop.call_soon_threadsafe(self._event.set)
+        except RuntimeError:  # the loop has ended, and nobody waits
+            pass
 
     async def wait(self, ready: Callable[[], Any], timeout: float | None = None) -> bool:
         """Wait until `ready()` holds; False when `timeout` seconds were not enough."""
@@ -267,16 +256,19 @@ class Changes:
 
 
 async def wait_until_async(
-    session: Session, key: str, call: Call, changes: Changes, ready: Callable[[], Any], timeout: float | None = None
+    session: Session,
+    dispatcher: Dispatcher,
+    call: Call,
+    changes: Changes,
+    ready: Callable[[], Any],
+    timeout: float | None = None,
 ) -> bool:
     """As `wait_until`, for coroutines."""
     if not execution.in_worker:
         return await changes.wait(ready, timeout)
-    from cloudfn.client.lending import GRACE
-
     if await changes.wait(ready, GRACE if timeout is None else min(timeout, GRACE)):
         return True
-    async with session.lender.lent_async(key):
+    async with session.lender.lent_async(dispatcher):
         return await changes.wait(ready, timeout)
 
 
@@ -296,13 +288,8 @@ async def call_async(session: Session, target: Target, args: tuple[Any, ...], kw
     call = submit_one(session, dispatcher, target, args, kwargs)
     async with cancelling(session, dispatcher, call):
         with Changes(call) as changes:
-            await wait_until_async(session, dispatcher.key, call, changes, lambda: 0 in call.outcomes)
-    return value_for_task(call.outcomes[0])
-
-
-def value_for_task(outcome: Outcome) -> Any:
-    """The result; a cancelled input cancels the task that waits for it, as in Modal."""
-    return outcome.value()
+            await wait_until_async(session, dispatcher, call, changes, lambda: 0 in call.outcomes)
+    return call.outcomes[0].value()
 
 
 async def generate_async(
@@ -314,10 +301,8 @@ async def generate_async(
     async with cancelling(session, dispatcher, call):
         with Changes(call) as changes:
             while True:
-                await wait_until_async(
-                    session, dispatcher.key, call, changes, lambda: call.items.get(0) or 0 in call.outcomes
-                )
-                items, last = take_items(call)
+                await wait_until_async(session, dispatcher, call, changes, lambda: call.items or 0 in call.outcomes)
+                items, last = call.take_items()
                 for item in items:
                     yield item.value()
                 if last is not None:
@@ -348,7 +333,7 @@ async def map_async(
                     if not taken:
                         if collector.ended:
                             break
-                        await wait_until_async(session, dispatcher.key, call, changes, collector.ready)
+                        await wait_until_async(session, dispatcher, call, changes, collector.ready)
                         continue
                     for outcome in taken:
                         yield value_or_error(outcome, return_exceptions)
@@ -364,7 +349,6 @@ async def _feed_async(feeder: Feeder, inputs: Any, call: Call) -> None:
         with Changes(call) as changes:
             async for args, kwargs in inputs:
                 feeder.add(args, kwargs)
-                feeder.flush()  # nobody knows when the next one comes
                 if feeder.is_ahead():
                     await changes.wait(lambda: not feeder.is_ahead() or call.cancelled)
                 if call.cancelled:

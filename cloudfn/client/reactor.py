@@ -6,6 +6,8 @@ import asyncio
 import threading
 from typing import Any, Callable, Coroutine, TypeVar
 
+from cloudfn.exception import ExecutionError
+
 T = TypeVar("T")
 
 
@@ -16,13 +18,25 @@ class Reactor:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="cloudfn", daemon=True)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._ended = False
+        self._lock = threading.RLock()  # a signal handler may call, too
 
     def start(self) -> None:
         self._thread.start()
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
-        """Run a function on the loop's thread, soon; from any thread."""
-        self.loop.call_soon_threadsafe(function, *args)
+        """Run a function on the loop's thread, soon; from any thread. Raises `ExecutionError` when the loop has ended."""
+        with self._lock:  # whoever is let in here is heard, see `_run`
+            if self._ended:
+                raise ExecutionError("the app has stopped", hint="Make the call inside `with app.run():`.")
+            self.loop.call_soon_threadsafe(function, *args)
+
+    def call_if_open(self, function: Callable[..., object], *args: Any) -> None:
+        """As `call`; nothing happens when the loop has ended."""
+        try:
+            self.call(function, *args)
+        except ExecutionError:
+            pass
 
     def wait(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Run a coroutine on the loop and wait for it, from another thread."""
@@ -38,7 +52,8 @@ class Reactor:
         """Cancel what runs, end the thread, close the loop. Idempotent."""
         if self.loop.is_closed():
             return
-        self.loop.call_soon_threadsafe(self._end)
+        if not self._ended:
+            self.loop.call_soon_threadsafe(self._end)
         self._thread.join(10)
         if not self._thread.is_alive():
             self.loop.close()
@@ -50,4 +65,8 @@ class Reactor:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+        with self._lock:
+            self._ended = True
+        self.loop.call_soon(self.loop.stop)  # behind whatever was let in before
         self.loop.run_forever()

@@ -30,6 +30,7 @@ class Reporter:
         self._file: FileSink | None = None
         self._timer: Any = None
         self._counts: Callable[[], Counts] = dict
+        self._tell: Callable[[dict[str, Any]], None] = lambda message: None
         self._last: dict[str, Any] = {}
 
     def record(self, path: Path | None) -> None:
@@ -68,10 +69,11 @@ class Reporter:
 
             self._events.emit(Notice("warning", message["text"]))
 
-    def watch(self, reactor: Reactor, counts: Callable[[], Counts]) -> None:
-        """Emit the state of each function whenever it has changed."""
+    def watch(self, reactor: Reactor, counts: Callable[[], Counts], tell: Callable[[dict[str, Any]], None]) -> None:
+        """Emit the state of each function whenever it has changed, and tell the agent what only we know of it."""
         if self._events:
             self._counts = counts
+            self._tell = tell
             reactor.call(self._tick, reactor)
 
     def _tick(self, reactor: Reactor) -> None:
@@ -86,9 +88,11 @@ class Reporter:
             if self._events and self._last.get(function) != state:
                 self._last[function] = state
                 self._events.emit(state)
+                self._tell({"op": "counts", "tag": function, "queued": queued, "failed": failed})
 
     def close(self, opened: bool) -> None:
         """The last states; `opened`: the app had a machine."""
+        self._tell = lambda message: None
         if self._timer:
             self._emit_counts()
         if opened:

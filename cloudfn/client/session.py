@@ -92,7 +92,7 @@ class Session:
             self.close()
             raise
         self._reporter.state("ready")
-        self._reporter.watch(self.reactor, self._counts)
+        self._reporter.watch(self.reactor, self._counts, self.send_control)
 
     def attach(self, door: execution.Door) -> None:
         """Become a client of the agent that this worker belongs to."""
@@ -125,7 +125,7 @@ class Session:
             if self._closed:
                 return
             self._closed = True
-        if self._machine and self._control and not self._ended:
+        if self._machine and self._control and not self._bye.is_set():
             self._reporter.state("stopping")
             self._control.send_soon({"op": "shutdown", "grace": CLOSE_GRACE})
             self._bye.wait(CLOSE_GRACE + 5)
@@ -195,7 +195,7 @@ class Session:
             return found
         with self._lock:
             if self._ended or self._closed:
-                raise ExecutionError(f"{target.tag} cannot be called: the app has stopped")
+                raise ExecutionError(f"{target.tag} cannot be called: the app has stopped") from self._ended
             key = self._key_of(target)
             dispatcher = self._by_pool.get((key, target.parameters))
             if dispatcher is None:
@@ -291,9 +291,10 @@ class Session:
 
     def cancel(self, dispatcher: Dispatcher, call: Call, kill: bool = False) -> None:
         """Cancel every input of a call, those that run too; from any thread, returns at once."""
-        call.cancelled = True
-        if not self.reactor.loop.is_closed():
-            self.reactor.call(self._cancel, dispatcher, call, kill)
+        with call.changed:
+            call.cancelled = True
+            call.changed.notify_all()
+        self.reactor.call_if_open(self._cancel, dispatcher, call, kill)
 
     def _cancel(self, dispatcher: Dispatcher, call: Call, kill: bool) -> None:
         dispatcher.cancel(call)
@@ -340,9 +341,13 @@ class Session:
             dispatcher.on_grant(message["id"], message["lease"], message["worker"])
         elif op == "refused":
             self._wants.pop(message["id"]).on_refused(message["id"], message)
-        elif op in ("recall", "lost"):
+        elif op in ("recall", "lost", "cut"):
             owner = self._lease_owners.get(message["lease"])
-            if owner and op == "recall":
+            if op == "cut" and owner is None:  # we let go of it, and the worker did not hear it
+                self.send_control({"op": "release", "lease": message["lease"]})
+            elif owner and op == "cut":
+                owner.on_cut(message["lease"])
+            elif owner and op == "recall":
                 owner.on_recall(message["lease"])
             elif owner:
                 owner.on_lost(message["lease"], message["death"])
@@ -355,8 +360,20 @@ class Session:
             self._fail_answers(Error(f"the agent did not understand: {message['text']}"))
         elif op == "bye":
             self._bye.set()
+        elif op == "closing":
+            self._on_closing()
         else:
             self._reporter.message(message)
+
+    def _on_closing(self) -> None:
+        """Somebody else ends the app (`cloudfn stop`, a signal to the agent); `close` still waits for the last output."""
+        self._ended = ExecutionError(
+            f"the app {self.app_name} was stopped", hint="By `cloudfn stop`, or by a signal to its agent."
+        )
+        self._reporter.state("stopping")
+        self._fail_answers(self._ended)
+        for dispatcher in self._by_pool.values():
+            dispatcher.fail_all(self._ended)
 
     def _fail_answers(self, error: BaseException) -> None:
         while self._answers:
@@ -368,7 +385,7 @@ class Session:
         lost = ConnectionError(
             f"the agent of {self.app_name} has ended{said}", hint="See `cloudfn logs` for its last words."
         )
-        self._ended = lost if not self._closed else lost_session()
+        self._ended = self._ended or (lost_session() if self._closed else lost)
         self._fail_answers(lost)
         for dispatcher in self._by_pool.values():
             dispatcher.fail_all(self._ended)

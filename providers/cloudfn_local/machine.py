@@ -12,11 +12,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any, Mapping
 
 from cloudfn import auth
 from cloudfn.exception import ResourceExhaustedError, ResourceUnavailableError
 from cloudfn.provider import Machine
-
 from cloudfn_local import paths
 from cloudfn_local.runtime_path import runtime_path
 
@@ -32,8 +32,10 @@ class LocalMachine(Machine):
         run_id: names the run for `cloudfn ps`.
     """
 
-    def __init__(self, app: str) -> None:
-        """Raises `ResourceExhaustedError` or `ResourceUnavailableError` when the agent cannot be started."""
+    def __init__(self, app: str, settings: Mapping[str, Any] | None = None) -> None:
+        """`settings`: fields of the agent's `Config` that differ from what it has by itself (grace periods, cores).
+
+        Raises `ResourceExhaustedError` or `ResourceUnavailableError` when the agent cannot be started."""
         self.run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         self.key = auth.new_key()
         self._record = runs_dir() / self.run_id
@@ -50,10 +52,12 @@ class LocalMachine(Machine):
         listener.listen(128)
         self._owner, theirs = socket.socketpair()
         with listener, theirs:
-            self._agent = self._start(app, listener, theirs)
+            self._agent = self._start(app, settings or {}, listener, theirs)
         self._write_record(app)
 
-    def _start(self, app: str, listener: socket.socket, owner: socket.socket) -> subprocess.Popen[bytes]:
+    def _start(
+        self, app: str, settings: Mapping[str, Any], listener: socket.socket, owner: socket.socket
+    ) -> subprocess.Popen[bytes]:
         runtime = runtime_path()
         config = {
             "listener": listener.fileno(),
@@ -63,6 +67,7 @@ class LocalMachine(Machine):
             "app": app,
             "folder": str(self._folder),
             "runtime": runtime,
+            **settings,
         }
         try:
             with (self._record / "agent.log").open("wb") as log:
@@ -117,13 +122,15 @@ def runs_dir() -> Path:
 
 
 def prune(keep: int) -> None:
-    """Remove the records of old runs that have ended, and folders that killed agents left behind."""
+    """Remove what killed agents left behind, and the records of old runs that have ended."""
     from cloudfn_local.runs import is_over, read_record
 
     records = sorted((path for path in runs_dir().iterdir() if path.is_dir()), key=lambda path: path.name)
-    for path in records[:-keep]:
+    for number, path in enumerate(records):
         record = read_record(path)
-        if record is None or is_over(record):
-            if record:
-                shutil.rmtree(record["folder"], ignore_errors=True)
+        if record is not None and not is_over(record):
+            continue
+        if record is not None:
+            shutil.rmtree(record["folder"], ignore_errors=True)
+        if number < len(records) - keep:
             shutil.rmtree(path, ignore_errors=True)

@@ -6,11 +6,11 @@ import os
 import shutil
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Mapping
 
 from cloudfn.exception import ResourceUnavailableError
 from cloudfn.provider import NO_MATERIALS, Materials, Provider, Report, Runtime, Shippable
 from cloudfn.spec import FunctionSpec, ImageSpec
-
 from cloudfn_local import paths
 from cloudfn_local.machine import LocalMachine
 from cloudfn_local.runs import LocalRuns
@@ -20,7 +20,13 @@ STRICT_VARIABLE = "CLOUDFN_STRICT_GPU"
 
 
 class LocalProvider(Provider):
-    """The default provider; needs no account and no set-up."""
+    """The default provider; needs no account and no set-up.
+
+    Attributes:
+        agent_settings: for every agent that it starts, see `LocalMachine`.
+    """
+
+    agent_settings: Mapping[str, Any] = {}
 
     @cached_property
     def secrets(self) -> SecretStore:
@@ -47,7 +53,7 @@ class LocalProvider(Provider):
         return str(place)
 
     def start(self, app: str, report: Report) -> LocalMachine:
-        return LocalMachine(app)
+        return LocalMachine(app, self.agent_settings)
 
     def admit(self, spec: FunctionSpec, report: Report) -> None:
         """Say once that a function which asks for a GPU runs on CPU here; refuse it if the user wants that."""
@@ -60,7 +66,9 @@ class LocalProvider(Provider):
                 f"{spec.tag} asks for a GPU ({names}), and this machine has none",
                 hint=f"Unset {STRICT_VARIABLE} to run it on CPU here.",
             )
-        report(f"{spec.tag}: this machine has no GPU ({names} asked for); it runs on CPU. {STRICT_VARIABLE}=1 forbids it.")
+        report(
+            f"{spec.tag}: this machine has no GPU ({names} asked for); it runs on CPU. {STRICT_VARIABLE}=1 forbids it."
+        )
 
 
 def has_gpu() -> bool:

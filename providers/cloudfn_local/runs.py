@@ -6,13 +6,13 @@ import builtins
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
 from cloudfn.exception import ConnectionError, Error, NotFoundError
 from cloudfn.runs import FunctionInfo, RunInfo
-
 from cloudfn_local import machine
 
 Record = dict[str, Any]
@@ -37,7 +37,7 @@ class LocalRuns:
         if record is None or is_over(record):
             return
         try:
-            ask(record, {"op": "shutdown", "grace": timeout})
+            ask(record, {"op": "shutdown", "grace": timeout}, "bye", timeout)
         except Error:  # it does not answer: by force
             pass
         deadline = time.monotonic() + timeout
@@ -64,8 +64,24 @@ def read_record(path: Path) -> Record | None:
 
 
 def is_over(record: Record) -> bool:
-    """True when the run's agent has ended: nobody holds its door open."""
-    return not (Path(record["folder"]).exists() and is_agent(record["agent"]))
+    """True when the run's agent has ended: its folder is gone, or it is not there any more and so left it."""
+    if not Path(record["folder"]).exists():
+        return True
+    # Either alone would do, but for an agent's first moments (no command line yet) and its last (no door any more).
+    return not (is_agent(record["agent"]) or is_door(record["address"]))
+
+
+def is_door(address: str) -> bool:
+    """True when some process listens on this Unix socket; the kernel refuses where it has ended."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect(address.removeprefix("unix:"))
+        except BlockingIOError:  # it listens, and many wait
+            return True
+        except OSError:
+            return False
+    return True
 
 
 def is_agent(pid: int) -> bool:
@@ -85,9 +101,11 @@ def describe(record: Record) -> RunInfo:
     functions: tuple[FunctionInfo, ...] = ()
     if not is_over(record):
         try:
-            answer = ask(record, {"op": "status"})
+            answer = ask(record, {"op": "status"}, "status")
             functions = tuple(
-                FunctionInfo(f["tag"], f["queued"], f["running"], f["workers"], f["done"], 0, f["busy_seconds"])
+                FunctionInfo(
+                    f["tag"], f["queued"], f["running"], f["workers"], f["done"], f["failed"], f["busy_seconds"]
+                )
                 for f in answer["functions"]
             )
             state = "ready"
@@ -98,21 +116,20 @@ def describe(record: Record) -> RunInfo:
     return RunInfo(record["id"], record["app"], record["pid"], record["started"], state, functions)
 
 
-def ask(record: Record, message: dict[str, Any]) -> dict[str, Any]:
-    """One question to a run's agent. Raises `ConnectionError` when it does not answer."""
-    from cloudfn.client.connect import connect
-    from cloudfn.client.lease import send_all
+def ask(record: Record, message: dict[str, Any], answer: str, timeout: float = 5.0) -> dict[str, Any]:
+    """One question to a run's agent. Raises `ConnectionError` when it gives no such answer within `timeout` seconds."""
+    from cloudfn.connect import connect
     from cloudfn.wire import CONTROL, FrameReader, control, parse_control
 
     with connect(record["address"], bytes.fromhex(record["key"]), "/control") as sock:
-        sock.settimeout(5)
-        send_all(sock, control(message))
+        sock.settimeout(max(timeout, 0.1))
+        sock.sendall(b"".join(control(message)))
         reader = FrameReader()
         try:
             while size := sock.recv_into(reader.get_buffer()):
                 for frame in reader.received(size):
-                    if frame.type == CONTROL:
-                        return parse_control(frame)
+                    if frame.type == CONTROL and (said := parse_control(frame))["op"] == answer:
+                        return said
         except OSError as error:
             raise ConnectionError(f"the agent of run {record['id']} does not answer: {error}") from error
     raise ConnectionError(f"the agent of run {record['id']} has ended")

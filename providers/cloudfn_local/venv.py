@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Iterator, Mapping, NoReturn, TypeVar
 
+from cloudfn_agent import mounts
+
 from cloudfn.exception import (
     FunctionTimeoutError,
     ImageBuildError,
@@ -29,8 +31,6 @@ from cloudfn.exception import (
 )
 from cloudfn.provider import NO_MATERIALS, Materials, Mount, Report, Runtime
 from cloudfn.spec import ImageSpec, ImageStep, digest
-from cloudfn_agent import mounts
-
 from cloudfn_local import build_process, interpreters, paths, uv
 from cloudfn_local.runtime_path import runtime_path
 from cloudfn_local.snapshots import snapshot

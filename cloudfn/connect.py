@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from typing import TYPE_CHECKING, Any, Generator
 
 from cloudfn import auth, head
@@ -12,7 +13,8 @@ from cloudfn.exception import AuthError, ConnectionError, ProtocolError
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-_PATIENCE = 10.0  # seconds for each step
+_PATIENCE = 30.0  # seconds for all of it
+_MAX_ANSWER = 1 << 24
 
 
 class LeaseGone(Exception):
@@ -24,7 +26,7 @@ class LeaseGone(Exception):
 
 
 def handshake(key: bytes, target: str) -> Generator[bytes | None, bytes, None]:
-    """The client's part, without I/O: yields what to send, takes the head that comes back. (For None: all up to the end.)
+    """The client's part, without I/O: yields what to send, takes the head that comes back (all to the end, for None).
 
     Args:
         target: path and query of what we ask for.
@@ -52,8 +54,18 @@ def handshake(key: bytes, target: str) -> Generator[bytes | None, bytes, None]:
     if reply.first[1] == "101":
         return
     if reply.first[1] == "410":
-        raise LeaseGone(json.loads((yield None)))
+        raise LeaseGone(_death((yield None)))
     raise AuthError(f"the agent refused us: {' '.join(reply.first[1:])}")
+
+
+def _death(body: bytes) -> dict[str, Any]:
+    try:
+        death = json.loads(body)
+    except ValueError as error:
+        raise ProtocolError(f"the agent does not say how a lease ended: {error}") from None
+    if not isinstance(death, dict):
+        raise ProtocolError(f"the agent does not say how a lease ended, but {body[:80]!r}")
+    return death
 
 
 def open_socket(address: str) -> tuple[socket.socket, Any]:
@@ -70,25 +82,23 @@ def open_socket(address: str) -> tuple[socket.socket, Any]:
 
 
 def connect(address: str, key: bytes, target: str) -> socket.socket:
-    """Connect and wait. The socket that is returned is blocking.
+    """Connect and wait. The socket that is returned is blocking; nothing behind the agent's last head has been read.
 
     Raises:
         ConnectionError: nobody answers.
         AuthError, LeaseGone, ProtocolError: see `handshake`.
     """
     sock, where = open_socket(address)
+    deadline = time.monotonic() + _PATIENCE
     try:
         sock.settimeout(_PATIENCE)
         sock.connect(where)
         steps = handshake(key, target)
-        inbox = _Inbox()
         send = next(steps)
         while True:
             if send is not None:
                 sock.sendall(send)
-            while (answer := inbox.take(to_end=send is None)) is None:
-                inbox.add(sock.recv(4096))
-            send = steps.send(answer)
+            send = steps.send(_read_answer(sock, deadline, to_end=send is None))
     except StopIteration:
         sock.settimeout(None)
         return sock
@@ -100,54 +110,65 @@ def connect(address: str, key: bytes, target: str) -> socket.socket:
         raise
 
 
-class _Inbox:
-    """Bytes that came, cut into heads and the rest."""
-
-    def __init__(self) -> None:
-        self._data = b""
-        self._ended = False
-
-    def add(self, part: bytes) -> None:
-        self._data += part
-        self._ended = not part
-        if len(self._data) > 1 << 24:
-            raise ProtocolError("the answer of whoever listens there has no end")
-
-    def take(self, to_end: bool) -> bytes | None:
-        """The next head, or all up to the end; None while it is not complete."""
-        if to_end:
-            return self._data if self._ended else None
-        if self._ended:
+def _read_answer(sock: socket.socket, deadline: float, to_end: bool) -> bytes:
+    """The next head and not one byte more, or all up to the end. Raises `ProtocolError` and OSError."""
+    data = b""
+    while True:
+        sock.settimeout(max(deadline - time.monotonic(), 0.001))
+        # Looked at before it is taken: the agent's first frames may follow at once, and belong to the next reader.
+        part = sock.recv(4096, socket.MSG_PEEK)
+        end = (data + part).find(head.END)
+        take = len(part) if end < 0 or to_end else end + len(head.END) - len(data)
+        data += sock.recv(take) if take else b""
+        if to_end and not part:
+            return data
+        if not part:
             raise OSError("it ended the connection")
-        found, separator, rest = self._data.partition(head.END)
-        if not separator:
-            return None
-        self._data = rest
-        return found + separator
+        if end >= 0 and not to_end:
+            return data
+        if len(data) > (_MAX_ANSWER if to_end else head.MAX_HEAD):
+            raise ProtocolError("the answer of whoever listens there has no end")
 
 
 async def connect_async(loop: AbstractEventLoop, address: str, key: bytes, target: str) -> socket.socket:
-    """As `connect`, from the loop's thread; the socket that is returned does not block."""
+    """As `connect`, from the loop's thread, for a lease: the worker behind it is silent until it is spoken to.
+
+    The socket that is returned does not block.
+    """
     import asyncio
 
     sock, where = open_socket(address)
     sock.setblocking(False)
     try:
-        await asyncio.wait_for(loop.sock_connect(sock, where), _PATIENCE)
-        steps = handshake(key, target)
-        inbox = _Inbox()
-        send = next(steps)
-        while True:
-            if send is not None:
-                await loop.sock_sendall(sock, send)
-            while (answer := inbox.take(to_end=send is None)) is None:
-                inbox.add(await asyncio.wait_for(loop.sock_recv(sock, 4096), _PATIENCE))
-            send = steps.send(answer)
-    except StopIteration:
-        return sock
+        await asyncio.wait_for(_shake_hands(loop, sock, where, handshake(key, target)), _PATIENCE)
     except (OSError, asyncio.TimeoutError) as error:
         sock.close()
         raise ConnectionError(f"no agent answers at {address}: {error}") from error
     except BaseException:
         sock.close()
         raise
+    return sock
+
+
+async def _shake_hands(
+    loop: AbstractEventLoop, sock: socket.socket, where: Any, steps: Generator[bytes | None, bytes, None]
+) -> None:
+    await loop.sock_connect(sock, where)
+    send = next(steps)
+    while True:
+        if send is not None:
+            await loop.sock_sendall(sock, send)
+        to_end, data = send is None, b""
+        while to_end or not data.endswith(head.END):
+            part = await loop.sock_recv(sock, 4096)
+            if not part and not to_end:
+                raise OSError("it ended the connection")
+            if not part:
+                break
+            data += part
+            if len(data) > (_MAX_ANSWER if to_end else head.MAX_HEAD):
+                raise ProtocolError("the answer of whoever listens there has no end")
+        try:
+            send = steps.send(data)
+        except StopIteration:
+            return

@@ -1,0 +1,40 @@
+"""`/metrics` and `status` tell what is so."""
+
+from __future__ import annotations
+
+import re
+
+from cloudfn_agent.metrics import render_metrics
+from hypothesis import given
+from hypothesis import strategies as st
+
+LINE = re.compile(r'[a-z_]+\{app="((?:[^"\\\n]|\\.)*)",function="((?:[^"\\\n]|\\.)*)"\} [0-9.e+-]+\Z')
+
+
+def entry(tag: str, **counts: float) -> dict[str, object]:
+    return {"tag": tag, "queued": 0, "running": 0, "workers": 0, "done": 0, "failed": 0, "busy_seconds": 0.0, **counts}
+
+
+@given(st.text(), st.text(), st.integers(0, 10**9))
+def test_every_name_is_escaped(app: str, tag: str, done: int) -> None:
+    text = render_metrics({"app": app, "functions": [entry(tag, done=done)]})
+    lines = [line for line in text.split("\n") if line and not line.startswith("# ")]
+    assert len(lines) >= 5
+    for line in lines:
+        found = LINE.match(line)
+        assert found, line
+        unescaped = [re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], name) for name in found.groups()]
+        assert unescaped == [app, tag]
+    assert any(line.startswith("cloudfn_inputs_total") and line.endswith(f" {done}") for line in lines)
+
+
+def test_each_metric_has_help_and_type() -> None:
+    text = render_metrics({"app": "a", "functions": [entry("f"), entry("g")]})
+    names = set(re.findall(r"^(\w+)\{", text, re.MULTILINE))
+    assert names == set(re.findall(r"^# HELP (\w+) ", text, re.MULTILINE))
+    assert names == set(re.findall(r"^# TYPE (\w+) (?:gauge|counter)$", text, re.MULTILINE))
+    assert text.endswith("\n")
+
+
+def test_no_functions() -> None:
+    assert "# TYPE cloudfn_workers gauge" in render_metrics({"app": "a", "functions": []})

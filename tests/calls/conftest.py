@@ -1,0 +1,26 @@
+"""Here one app runs for all tests of a module, so the state belongs to the module too."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def state_dir(cache_dir: Path) -> Iterator[Path]:
+    """A short path, because the sockets in it may have no more than about 100 characters."""
+    folder = Path(tempfile.mkdtemp(prefix="cfn-"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLOUDFN_STATE_DIR", str(folder))
+        patch.setenv("CLOUDFN_CACHE_DIR", str(cache_dir))
+        patch.delenv("CLOUDFN_TRACEBACK", raising=False)
+        # Workers of a module under test record what they did here.
+        patch.setenv("CFN_TEST_FOLDER", os.fspath(folder))
+        yield folder
+    os.system(f"cat {folder}/runs/*/agent.log >&2") if os.environ.get("CFN_KEEP") else None
+    shutil.rmtree(folder, ignore_errors=True)
