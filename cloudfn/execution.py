@@ -40,12 +40,14 @@ class Door:
         key: the environment's key.
         worker: the worker's name; calls that it makes end with it.
         app: name of the app that it belongs to.
+        shared: folder in shared memory, see `cloudfn.shared`; "" for none.
     """
 
     address: str
     key: bytes
     worker: str
     app: str
+    shared: str = ""
 
 
 door: Door | None = None  # set in a worker

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Callable, Iterator, Mapping, Sequence
@@ -77,6 +78,8 @@ def _find_module(name: str) -> tuple[Path | None, list[Path]]:
 
     # Not `importlib.util.find_spec`: it would import the parents of a dotted name.
     top, *below = name.split(".")
+    if top in sys.builtin_module_names:  # which modules are, differs from one build of Python to the next
+        raise InvalidError(f"The module {name!r} is a part of Python and has no Python source.", hint="Leave it out.")
     found = PathFinder.find_spec(top)
     folders = [Path(place) for place in (found.submodule_search_locations or ())] if found else []
     single = Path(found.origin) if found and found.origin and not folders else None

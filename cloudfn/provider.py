@@ -102,11 +102,13 @@ class Machine(ABC):
         address: `unix:/path` or `tcp:host:port` of the agent's door.
         key: the environment's key; proves to the agent who we are and to us who it is.
         log_path: file that takes the run's events, or None.
+        shared: folder in memory that we share with its workers, see `cloudfn.shared`; "" for a machine that is not this.
     """
 
     address: str
     key: bytes
     log_path: Path | None = None
+    shared: str = ""
 
     @abstractmethod
     def close(self) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
 from cloudfn.exception import ProtocolError
-from cloudfn.wire import Frame, raw
+from cloudfn.wire import Buffer, Frame, encode, raw
 
 MINIMUM = 1 << 20  # bytes; below it the socket is as fast
 _KEPT_FILES = 4  # received files that may wait for their next use
@@ -37,12 +37,23 @@ class Segments:
 
     Args:
         folder: on a memory file system, private to the user; "" for no shared memory.
+        owner: begins the names of files that this process has received, so that the agent can remove those of a worker
+            that died.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, owner: str) -> None:
         self.folder = folder
+        self._owner = owner
         self._received: list[_Received] = []
         self._lock = threading.Lock()
+
+    def encode(self, type: int, body: bytes, buffers: Sequence[Any], **fields: Any) -> list[Buffer]:
+        """As `cloudfn.wire.encode`, by shared memory where that is worth it."""
+        if buffers and self.worth(buffers):
+            table = self.put(body, buffers)
+            if table is not None:
+                return encode(type, table, **{**fields, "count": 0})
+        return encode(type, body, buffers=buffers, **fields)
 
     def worth(self, buffers: Sequence[Any]) -> bool:
         """True when these buffers should go by shared memory."""
@@ -53,8 +64,11 @@ class Segments:
         views = [raw(buffer) for buffer in buffers]
         sizes = [view.nbytes for view in views]
         total = sum(_aligned(size) for size in sizes)
-        path = self._reuse(total) or f"{self.folder}/{os.urandom(8).hex()}"
+        path = f"{self.folder}/{os.urandom(8).hex()}"
         try:
+            old = self._reuse(total)
+            if old:
+                os.rename(old, path)  # nobody's, while it is on its way
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
             return None
@@ -83,7 +97,9 @@ class Segments:
             name, count = _TABLE.unpack_from(frame.body)
             sizes = struct.unpack_from(f"<{count}Q", frame.body, _TABLE.size)
             path = f"{self.folder}/{bytes.fromhex(name.decode()).hex()}"
-            view = self._map(path, sum(map(_aligned, sizes)))
+            mine = f"{self.folder}/{self._owner}.{os.urandom(8).hex()}"
+            os.rename(path, mine)
+            view = self._map(mine, sum(map(_aligned, sizes)))
         except (struct.error, ValueError, OSError) as error:
             raise ProtocolError(f"a frame names no shared memory that is here: {error}") from None
         buffers, offset = [], 0
@@ -142,6 +158,12 @@ class Segments:
             for received in self._received:
                 _unlink(received.path)
             self._received = []
+
+
+def remove_files_of(folder: str, owner: str) -> None:
+    """Remove what a process that has ended had received."""
+    for path in Path(folder).glob(f"{owner}.*") if folder else ():
+        _unlink(str(path))
 
 
 def make_folder() -> str:

@@ -56,7 +56,7 @@ class Frame(NamedTuple):
     first: int
     call: int
     body: bytes | bytearray
-    buffers: Sequence[bytearray] = ()
+    buffers: Sequence[bytearray | memoryview] = ()
 
 
 def encode(

@@ -285,7 +285,7 @@ def test_python_source_is_found_without_importing(tmp_path: Path, monkeypatch: p
     tree = dotted.materials().trees[dotted.spec.steps[0].content[0]]
     assert list(tree) == ["cloudfn_probe/sub/data.json", "cloudfn_probe/sub/m.py"]
     with pytest.raises(InvalidError, match="no Python source"):
-        _ = Image.debian_slim().add_local_python_source("math").spec
+        _ = Image.debian_slim().add_local_python_source("math").spec  # an extension, or built in
 
 
 # Functions and secrets

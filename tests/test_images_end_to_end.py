@@ -180,3 +180,18 @@ def test_functions_of_one_app_in_several_images(folder: Folder) -> None:
         before=EMPTY,
     )
     assert folder.run("app1.py")[0] == "1.16.0 1.16.0\n"
+
+
+def test_an_image_is_built_ahead(folder: Folder) -> None:
+    folder.write(
+        "app1.py",
+        """
+        image = cloudfn.Image.debian_slim().uv_pip_install("six==1.16.0")
+
+        @app.local_entrypoint()
+        def main():
+            print(image.build(app) is image)
+        """,
+        before=EMPTY,
+    )
+    assert folder.run("app1.py")[0] == "True\n"

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
+from cloudfn.shared import remove_files_of
 from cloudfn.spec import digest
 from cloudfn.spec_json import function_from_json, function_to_json
 from cloudfn_agent import mounts
@@ -44,6 +45,7 @@ class Config:
         app: name of the app, for messages.
         folder: the agent's own folder, removed at its end.
         runtime: see `House`.
+        shared: folder in shared memory (`cloudfn.shared`), removed at the end; "" for none.
         cores, memory: what the reservations of workers are counted against (cores, MiB).
         resume_window: seconds that a lease waits for a client whose control stream was cut.
         idle_exit: seconds without any client after which the agent leaves.
@@ -57,6 +59,7 @@ class Config:
     app: str
     folder: Path
     runtime: str
+    shared: str
     cores: float
     memory: int
     resume_window: float = 10.0
@@ -73,7 +76,9 @@ class Agent:
         self.config = config
         self._loop = asyncio.get_running_loop()
         self._owner = owner
-        house = House(config.address, config.key, config.app, config.folder / "slots", config.runtime, mounts.wrap)
+        house = House(
+            config.address, config.key, config.app, config.folder / "slots", config.runtime, config.shared, mounts.wrap
+        )
         self._workforce = Workforce(house, self, warden, config.exit_patience)
         self._functions: dict[str, Function] = {}
         self._pools: dict[tuple[str, bytes], Pool] = {}
@@ -451,6 +456,7 @@ class Agent:
 
     def on_death(self, worker: Worker, death: dict[str, Any]) -> None:
         """A worker has ended: its clients hear why, and others may start."""
+        remove_files_of(self.config.shared, worker.name)
         for token, lease in worker.leases.items():
             self._leases.pop(token, None)
             self._deaths[token] = death
@@ -560,7 +566,8 @@ class Agent:
             await asyncio.sleep(0.01)
         for client in self._clients:
             client.close()
-        shutil.rmtree(self.config.folder, ignore_errors=True)
+        for folder in filter(None, (str(self.config.folder), self.config.shared)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _view_name(key: str, parameters: bytes) -> str:

@@ -22,7 +22,8 @@ class Holders:
 def stuck(functions: Mapping[str, Holders]) -> set[str]:
     """Names of functions that cannot progress: the complement of the least fixed point of "can progress".
 
-    A function can if it has room or one of its workers can; a worker can if it waits for nothing, or for some function that can.
+    A function can if it has room or one of its workers can; a worker can if it waits for nothing, or for some function
+    that can.
     """
     free = {name for name, holders in functions.items() if holders.has_room}
     while True:

@@ -1,7 +1,7 @@
 """A worker with an event loop: for async functions, and for several inputs at a time.
 
-Coroutines run as tasks on the main thread's loop, synchronous methods in threads. Several clients may hold leases on one such
-worker; however many inputs they send, no more than `max_inputs` run.
+Coroutines run as tasks on the main thread's loop, synchronous methods in threads. Several clients may hold leases on
+one such worker; however many inputs they send, no more than `max_inputs` run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from cloudfn.wire import (
     YIELD,
     Frame,
     FrameReader,
-    encode,
 )
 from cloudfn_agent.lease import CLIENT_TYPES, Kept
 from cloudfn_agent.serial import check_batch, columns
@@ -66,7 +65,8 @@ class LoopLease:
         self._stream.start()
 
     def send(self, type: int, body: bytes, **fields: Any) -> None:
-        pieces = encode(type, body, seq=self.kept.next_seq(), **fields)
+        buffers = fields.pop("buffers", ())
+        pieces = self._worker.segments.encode(type, body, buffers, seq=self.kept.next_seq(), **fields)
         count = 1 if type == RESULT else 0
         # A method may go on to change an array that waits in the stream, or that is kept: those are copied.
         pieces = [bytes(piece) if isinstance(piece, memoryview) else piece for piece in pieces]
@@ -120,6 +120,7 @@ class LoopWorker:
 
     def __init__(self, work: Work, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.segments = work.segments
         self._work = work
         self._methods = work.methods()
         self._encoder = Encoder()
@@ -194,6 +195,8 @@ class LoopWorker:
     def _on_frame(self, lease: LoopLease, frame: Frame) -> None:
         lease.kept.accept(frame)
         if frame.type == INPUT:
+            if not frame.items:
+                frame = self.segments.open(frame)
             for job in jobs(frame, len(self._methods)):
                 self._accept(lease, job)
         elif frame.type == RESUME:
@@ -257,6 +260,7 @@ class LoopWorker:
             self._work.channel.send({"op": "unheeded", "call": running.job.call, "input": running.job.input})
 
     def _interrupt(self, running: Running) -> None:
+        execution.cancelled(InputContext(running.job.call, running.job.input))
         with self._thread_lock:  # so that the thread cannot turn to another input meanwhile
             if running.thread is not None:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
@@ -296,7 +300,7 @@ class LoopWorker:
             for running in batch:
                 if self._inputs.get((running.lease.token, running.job.call, running.job.input)) is running:
                     self._answer_cancelled(running)
-        except BaseException as error:  # whatever user code raises goes to the caller
+        except BaseException as error:  # noqa: BLE001 - whatever user code raises goes to the caller
             micros = int((time.monotonic() - started) * 1e6)
             for running in batch:
                 running.lease.send_error(running.job, error, micros)
@@ -334,7 +338,7 @@ class LoopWorker:
         micros = int((time.monotonic() - started) * 1e6)
         if method.max_batch_size:
             check_batch(value, len(batch), title)
-            for running, item in zip(batch, value):
+            for running, item in zip(batch, value):  # noqa: B905 - `check_batch` has counted
                 if isinstance(item, Exception):
                     running.lease.send_error(running.job, item, micros)
                 else:

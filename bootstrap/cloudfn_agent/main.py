@@ -1,4 +1,4 @@
-"""Start of the agent's process. Its configuration, which holds the key, comes over standard input, never as an argument."""
+"""Start of the agent's process. Its configuration, which holds the key, comes over stdin, never as an argument."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def main() -> None:
         }
     )
     gc.freeze()
-    warden = Warden(config.folder)
+    warden = Warden(*filter(None, (config.folder, config.shared)))
     asyncio.run(serve(config, listener, socket.socket(fileno=owner) if owner >= 0 else None, warden))
     warden.close()
 

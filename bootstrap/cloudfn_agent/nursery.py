@@ -32,6 +32,7 @@ class House:
         address, key, app: the door, for workers that are clients too.
         slots: path of the shared slots.
         runtime: folder that holds `cloudfn`, `cloudfn_agent` and `cloudpickle`, for any interpreter's `sys.path`.
+        shared: folder in shared memory, or "".
         wrap: puts a mount namespace around a command: (command, runtime) -> command.
     """
 
@@ -40,6 +41,7 @@ class House:
     app: str
     slots: Path
     runtime: str
+    shared: str
     wrap: Callable[[list[str], dict[str, Any]], list[str]]
 
 
@@ -80,7 +82,7 @@ class Process:
                 "image": function.spec.image.recipe(),
                 "workdir": function.runtime["workdir"],
                 "slots": str(house.slots),
-                "door": {"address": house.address, "key": house.key.hex(), "app": house.app},
+                "door": {"address": house.address, "key": house.key.hex(), "app": house.app, "shared": house.shared},
             }
         )
 

@@ -1,8 +1,8 @@
 """What a worker prints, in the order in which it was printed.
 
-Descriptors 1 and 2 are pipes to the agent, so that output of native code and of child processes comes too, and so that nothing is
-lost when the worker dies. Two pipes have no common order; for what Python prints we make one: before the first write to one
-stream after the other, we wait until the agent has taken what is in the other's pipe.
+Descriptors 1 and 2 are pipes to the agent, so that output of native code and of child processes comes too, and so that
+nothing is lost when the worker dies. Two pipes have no common order; for what Python prints we make one: before the
+first write to one stream after the other, we wait until the agent has taken what is in the other's pipe.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def wait_until_taken(pipe: int) -> None:
 
 
 class _Lines(io.TextIOWrapper):
-    """Passes on each line in one write, so that those of several threads stay whole, and what has no end of line as soon
-    as `print` is done with it."""
+    """Passes on each line in one write, so that those of several threads stay whole, and what has no end of line as
+    soon as `print` is done with it."""
 
     def write(self, text: str, /) -> int:
         count = super().write(text)

@@ -1,8 +1,8 @@
 """A worker that runs one synchronous input at a time, on its main thread.
 
-Between inputs it waits on its channel and its lease. While user code runs nobody reads either, so the agent follows a message
-with SIGUSR1, whose handler runs on the main thread between two of the user's bytecodes: it may raise `InputCancellation`
-there, and it gives back inputs that wait behind a long one.
+Between inputs it waits on its channel and its lease. While user code runs nobody reads either, so the agent follows a
+message with SIGUSR1, whose handler runs on the main thread between two of the user's bytecodes: it may raise
+`InputCancellation` there, and it gives back inputs that wait behind a long one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from cloudfn.wire import (
     RESUME,
     YIELD,
     Frame,
-    encode,
     pack_items,
 )
 from cloudfn_agent import output
@@ -135,6 +134,8 @@ class SerialWorker:
     def _on_frame(self, lease: SerialLease, frame: Frame) -> None:
         lease.kept.accept(frame)
         if frame.type == INPUT:
+            if not frame.items:
+                frame = self._work.segments.open(frame)
             self._queue.extend(jobs(frame, len(self._methods)))
         elif frame.type == RESUME:
             self._flush()  # what has ended is known by the frame that says so
@@ -149,6 +150,7 @@ class SerialWorker:
         lease.close()
         self._queue.clear()
         self._batch, self._batch_first, self._batch_bytes = [], None, 0
+        self._work.segments.drop_unused()
         if self._lease is lease:
             self._lease = None
         if self._current is None:
@@ -203,6 +205,7 @@ class SerialWorker:
             self._in_user_code = True
         if self._cancelled and not self._interrupted:
             self._interrupted = True
+            execution.cancelled(execution.alone)
             raise InputCancellation("the call was cancelled")
 
     def _enter_user_code(self) -> None:
@@ -218,6 +221,8 @@ class SerialWorker:
         def hit(job: Job) -> bool:
             return job.call == call and index in (None, job.input)
 
+        while self._lease and self._lease.readable():  # some of them may still be on their way
+            self._read_lease(wait=False)
         dropped = [job for job in self._queue if hit(job)]
         for job in dropped:
             self._queue.remove(job)
@@ -226,8 +231,7 @@ class SerialWorker:
             self._cancelled = True
 
     def _give_back(self) -> None:
-        """Return every input that is not begun, also those that the kernel still holds, and results that were held back."""
-        self._flush()
+        """Return every input that is not begun, also those that the kernel still holds, and results held back."""
         self._flush()
         while self._lease and self._lease.readable():
             self._read_lease(wait=False)
@@ -240,9 +244,7 @@ class SerialWorker:
     def _run_job(self, job: Job) -> None:
         method, function = self._methods[job.method]
         started = time.monotonic()
-        token = execution.running.set(InputContext(job.call, job.input))
-        self._current = job
-        self._work.slot.begin(started, job.call, job.input)
+        token = self._begin(job, started)
         try:
             args, kwargs = load_arguments(job)
             try:
@@ -250,8 +252,9 @@ class SerialWorker:
                 value = function(*args, **kwargs)
             finally:
                 self._in_user_code = False
+            del args, kwargs
             data, buffers = encode_result(self._encoder, value, self._work.title(method))
-        except BaseException as error:  # whatever user code raises goes to the caller
+        except BaseException as error:  # noqa: BLE001 - whatever user code raises goes to the caller
             self._in_user_code = False
             self._end(job, started, token)
             self._send_error(job, error, started)
@@ -261,6 +264,13 @@ class SerialWorker:
             self._send_result(job, 0, data, buffers, int((ended - started) * 1e6))
         else:
             self._add_result(job, data, started)
+
+    def _begin(self, job: Job, started: float) -> Any:
+        """Returns what `_end` needs."""
+        execution.alone = context = InputContext(job.call, job.input)
+        self._current = job
+        self._work.slot.begin(started, job.call, job.input)
+        return execution.running.set(context)
 
     def _end(self, job: Job, started: float, token: Any) -> float:
         ended = time.monotonic()
@@ -273,9 +283,7 @@ class SerialWorker:
     def _run_generator(self, job: Job) -> None:
         method, function = self._methods[job.method]
         started = time.monotonic()
-        token = execution.running.set(InputContext(job.call, job.input))
-        self._current = job
-        self._work.slot.begin(started, job.call, job.input)
+        token = self._begin(job, started)
         try:
             args, kwargs = load_arguments(job)
             try:
@@ -287,7 +295,7 @@ class SerialWorker:
                     self._enter_user_code()
             finally:
                 self._in_user_code = False
-        except BaseException as error:  # whatever user code raises goes to the caller
+        except BaseException as error:  # noqa: BLE001 - whatever user code raises goes to the caller
             self._in_user_code = False
             self._end(job, started, token)
             self._send_error(job, error, started)
@@ -320,9 +328,7 @@ class SerialWorker:
         method, function = self._methods[batch[0].method]
         title = self._work.title(method)
         started = time.monotonic()
-        token = execution.running.set(InputContext(batch[0].call, batch[0].input))
-        self._current = batch[0]
-        self._work.slot.begin(started, batch[0].call, batch[0].input)
+        token = self._begin(batch[0], started)
         try:
             args, kwargs = columns([load_arguments(job) for job in batch], title)
             try:
@@ -332,7 +338,7 @@ class SerialWorker:
                 self._in_user_code = False
             check_batch(values, len(batch), title)
             encoded = [encode_result(self._encoder, value, title) for value in values]
-        except BaseException as error:  # whatever user code raises goes to every caller of the batch
+        except BaseException as error:  # noqa: BLE001 - whatever user code raises goes to every caller of the batch
             self._in_user_code = False
             self._end(batch[0], started, token)
             for job in batch:
@@ -342,7 +348,7 @@ class SerialWorker:
         ended = self._end(batch[0], started, token)
         share = int((ended - started) * 1e6 / len(batch))
         self._taken = []
-        for job, value, (data, buffers) in zip(batch, values, encoded):
+        for job, value, (data, buffers) in zip(batch, values, encoded):  # noqa: B905 - `check_batch` has counted
             if isinstance(value, Exception):  # a batched function may fail some of its inputs by returning exceptions
                 self._send_error(job, value, started)
             else:
@@ -382,7 +388,8 @@ class SerialWorker:
     def _send_yield(self, job: Job, data: bytes, buffers: Sequence[Any]) -> None:
         lease = self._lease
         if lease:
-            lease.send(encode(YIELD, data, seq=lease.kept.next_seq(), index=job.input, call=job.call, buffers=buffers))
+            seq = lease.kept.next_seq()
+            lease.send(self._work.segments.encode(YIELD, data, buffers, seq=seq, index=job.input, call=job.call))
 
     def _send_error(self, job: Job, error: BaseException, started: float) -> None:
         self._flush()
@@ -402,16 +409,16 @@ class SerialWorker:
         if lease is None:  # the client let go while the input ran: nobody wants the result
             return
         seq = lease.kept.next_seq()
-        pieces = encode(
+        pieces = self._work.segments.encode(
             type,
             body,
+            buffers,
             flags=status,
             count=count,
             seq=seq,
             ack=min(micros, 0xFFFFFFFF),
             index=first.input,
             call=first.call,
-            buffers=buffers,
         )
         lease.send(pieces, first.call, first.input, count)
 

@@ -1,8 +1,8 @@
 """What each worker is doing, in memory that it shares with the agent.
 
-A worker writes its own slot (two small stores for each input, no system call); the agent reads it to enforce timeouts to the
-millisecond, to know which input a dead worker was running, and to count machine-seconds. Times are CLOCK_MONOTONIC, which
-all processes of a machine share.
+A worker writes its own slot (two small stores for each input, no system call); the agent reads it to enforce timeouts
+to the millisecond, to know which input a dead worker was running, and to count machine-seconds. Times are
+CLOCK_MONOTONIC, which all processes of a machine share.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def die_with_parent(parent: int) -> None:
 def thread_count() -> int:
     """Threads of this process, native ones too where the system tells."""
     if LINUX:
-        return len(os.listdir("/proc/self/task"))
+        return sum(1 for _ in Path("/proc/self/task").iterdir())
     return threading.active_count()
 
 
@@ -41,7 +41,7 @@ def open_accelerators() -> list[str]:
     held = []
     for entry in DESCRIPTORS.iterdir():
         try:
-            target = os.readlink(entry)
+            target = str(entry.readlink())
         except OSError:  # the descriptor of this very listing is gone by now
             continue
         if target.startswith(("/dev/nvidia", "/dev/dri/", "/dev/kfd")):

@@ -1,4 +1,4 @@
-"""A small process that outlives the agent by a moment: whatever kills the agent, its workers and its folder go with it."""
+"""A small process that outlives the agent by a moment: whatever kills it, its workers and its folder go with it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Sequence
 
 from cloudfn_agent import system
 
@@ -14,15 +15,15 @@ class Warden:
     """Keeps a list of what must not stay behind: process groups, by pid, and memory cgroups, by path.
 
     Args:
-        folder: the agent's own folder.
+        folders: the agent's own.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, *folders: str | Path) -> None:
         """Forks, so this process must have one thread and no event loop yet."""
         read, self._pipe = os.pipe()
         self.pid = os.fork()
         if not self.pid:
-            _watch(read, folder)
+            _watch(read, folders)
         os.close(read)
 
     def note(self, entry: int | Path) -> None:
@@ -44,7 +45,7 @@ class Warden:
             pass
 
 
-def _watch(pipe: int, folder: Path) -> None:
+def _watch(pipe: int, folders: Sequence[str | Path]) -> None:
     """Read up to the end of the pipe, which is the end of the agent; then clean up and leave."""
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -68,5 +69,6 @@ def _watch(pipe: int, folder: Path) -> None:
     for entry in entries:
         if not entry.isdigit():
             system.remove_cgroup(Path(entry))
-    shutil.rmtree(folder, ignore_errors=True)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from cloudfn import remote_error, serialization
 from cloudfn.definition import Definition
 from cloudfn.exception import ProtocolError, SerializationError
+from cloudfn.shared import Segments
 from cloudfn.spec import FunctionSpec, MethodSpec
 from cloudfn.wire import ERROR, RESULT, Buffer, Frame, encode, unpack_items
 from cloudfn_agent.channel import Channel
 from cloudfn_agent.slots import SlotWriter
 
 FLUSH_BYTES = 1 << 16
-_OWN_FOLDERS = (os.path.dirname(__file__), os.path.dirname(remote_error.__file__))
+_OWN_FOLDERS = (str(Path(__file__).parent), str(Path(remote_error.__file__).parent))
 
 
 def is_own_code(filename: str) -> bool:
@@ -39,6 +40,7 @@ class Work:
     instance: Any
     channel: Channel
     slot: SlotWriter
+    segments: Segments
 
     def method(self, number: int) -> tuple[MethodSpec, Callable[..., Any]]:
         """The method with this number in the spec, bound to the instance."""
@@ -62,7 +64,7 @@ class Job(NamedTuple):
     input: int
     method: int
     payload: bytes | bytearray | memoryview
-    buffers: Sequence[bytearray]
+    buffers: list[bytearray | memoryview]
 
 
 def jobs(frame: Frame, methods: int) -> list[Job]:
@@ -70,13 +72,14 @@ def jobs(frame: Frame, methods: int) -> list[Job]:
     if frame.flags >= methods:
         raise ProtocolError(f"an input is for the method number {frame.flags}, but there are {methods}")
     if frame.items == 1:
-        return [Job(frame.call, frame.first, frame.flags, frame.body, frame.buffers)]
+        return [Job(frame.call, frame.first, frame.flags, frame.body, list(frame.buffers))]
     items = unpack_items(frame.body, frame.items)
-    return [Job(frame.call, frame.first + i, frame.flags, item, ()) for i, item in enumerate(items)]
+    return [Job(frame.call, frame.first + i, frame.flags, item, []) for i, item in enumerate(items)]
 
 
 def load_arguments(job: Job) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     arguments: tuple[tuple[Any, ...], Mapping[str, Any]] = serialization.loads(job.payload, job.buffers)
+    job.buffers.clear()  # from here on only the arguments hold them, and their memory is free when those are
     return arguments
 
 

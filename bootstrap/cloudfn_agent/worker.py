@@ -6,10 +6,12 @@ import atexit
 import base64
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 from cloudfn import execution, remote_error, serialization
 from cloudfn.definition import Definition
+from cloudfn.shared import Segments
 from cloudfn.spec import FunctionSpec
 from cloudfn_agent import output
 from cloudfn_agent.channel import Channel
@@ -32,8 +34,9 @@ def main(
         parameters: pickle of the instance's (args, kwargs); empty for none.
     """
     if execution.door:
-        execution.door = execution.Door(execution.door.address, execution.door.key, name, execution.door.app)
+        execution.door = replace(execution.door, worker=name)
     loop = new_loop() if needs_loop(spec, definition) else None
+    shared = execution.door.shared if execution.door else ""
     try:
         instance = None
         if spec.is_class:
@@ -41,11 +44,11 @@ def main(
             instance = definition.target(*args, **kwargs)
             for hook in definition.enter:
                 run_hook(hook, instance, loop)
-    except BaseException as error:  # the user's own code failed: its error goes to every caller that waits
+    except BaseException as error:  # noqa: BLE001 - the user's own code failed: its error goes to every caller that waits
         channel.send({"op": "failed", "error": base64.b64encode(remote_error.pack(error, is_own_code)).decode()})
         return 1
     channel.send({"op": "ready"})
-    work = Work(name, spec, definition, instance, channel, slot)
+    work = Work(name, spec, definition, instance, channel, slot, Segments(shared, name))
     if loop:
         from cloudfn_agent.loop import LoopWorker
 
@@ -56,7 +59,7 @@ def main(
     for hook in definition.exit:
         try:
             run_hook(hook, instance, loop)
-        except BaseException:  # one failing hook must not keep the others from running; the user sees its traceback
+        except BaseException:  # noqa: BLE001 - one failing hook must not keep the others from running
             sys.excepthook(*sys.exc_info())
             status = 1
     return status

@@ -1,8 +1,8 @@
 """The process that workers fork from: it has imported the user's code and the heavy modules under it, once.
 
-One zygote serves one combination of code, image and secrets. It may fork only while it has one thread and no accelerator open:
-threads do not survive a fork, and CUDA breaks in a forked child. Where that does not hold it says so, and the agent starts a
-process for each worker, in which this same program becomes the worker.
+One zygote serves one combination of code, image and secrets. It may fork only while it has one thread and no
+accelerator open: threads do not survive a fork, and CUDA breaks in a forked child. Where that does not hold it says so,
+and the agent starts a process for each worker, in which this same program becomes the worker.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Zygote:
         execution.in_worker = True
         execution.image_recipe = message["image"]
         door = message["door"]
-        execution.door = execution.Door(door["address"], bytes.fromhex(door["key"]), "", door["app"])
+        execution.door = execution.Door(door["address"], bytes.fromhex(door["key"]), "", door["app"], door["shared"])
         self._slots = Slots(Path(message["slots"]))
 
     def _on_load(self, message: Message, _fds: list[int]) -> None:
@@ -70,7 +70,7 @@ class Zygote:
         self._checked = False  # this import may start threads
         try:
             self._definitions[key] = load_definition(message["code"])
-        except BaseException as error:  # the user's module may raise anything while it is imported
+        except BaseException as error:  # noqa: BLE001 - the user's module may raise anything while it is imported
             packed = base64.b64encode(remote_error.pack(error, is_own_code)).decode()
             self._channel.send({"op": "load_failed", "key": key, "error": packed})
             return
@@ -111,8 +111,8 @@ class Zygote:
         if held:
             return f"its imports opened {held[0]}"
         if system.thread_count() > 1:
-            # Thread pools that follow the fork protocol (OpenBLAS under numpy does) end their threads at a fork and start them
-            # again when they are used; so fork once and look again. The child does nothing but leave.
+            # Thread pools that follow the fork protocol (OpenBLAS under numpy does) end their threads at a fork and
+            # start them again when they are used; so fork once and look again. The child does nothing but leave.
             pid = os.fork()
             if pid == 0:
                 os._exit(0)
@@ -129,7 +129,7 @@ class Zygote:
         status = 1
         try:
             status = self._work(message, fds, forked)
-        except BaseException:  # a fault of ours: it must not run on as a second zygote
+        except BaseException:  # noqa: BLE001 - a fault of ours: it must not run on as a second zygote
             sys.excepthook(*sys.exc_info())
         worker.leave(status)
 

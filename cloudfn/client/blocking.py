@@ -29,7 +29,7 @@ def call_blocking(
         session.reactor.call(dispatcher.submit, [item])
         return wait_for_one(session, dispatcher, call).value()
     call_id = new_call_id()
-    pieces = wire.encode(wire.INPUT, data, flags=method, ack=lease.seq, call=call_id, buffers=buffers)
+    pieces = session.segments.encode(wire.INPUT, data, buffers, flags=method, ack=lease.seq, call=call_id)
     try:
         # A worker that waits for long must lend its slot, and for that the reactor must read the lease.
         frame = lease.exchange(pieces, GRACE if execution.in_worker else None)
@@ -42,6 +42,8 @@ def call_blocking(
         call = hand_over(session, dispatcher, lease, call_id, method, data, buffers)
         return wait_for_one(session, dispatcher, call).value()
     lease.received_direct(frame)
+    if not frame.items:
+        frame = session.segments.open(frame)
     if frame.flags == wire.OK:
         dispatcher.give_back(lease, True)
         return serialization.loads(frame.body, frame.buffers)

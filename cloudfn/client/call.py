@@ -21,7 +21,7 @@ class Outcome(NamedTuple):
 
     status: int
     body: Any
-    buffers: Sequence[bytearray] = ()
+    buffers: Sequence[bytearray | memoryview] = ()
 
     def value(self) -> Any:
         """The result. Raises what the input raised."""

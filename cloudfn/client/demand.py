@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 SPAWN_WORTH = 0.05  # seconds of waiting work that are worth another worker
 _SLOW_START = 0.125  # seconds
+_NOISE = 0.02  # seconds in which nothing moves because the machine is busy, not because inputs take so long
 _RATE = 100_000  # inputs a second that this process can hand out: more workers than that keeps busy are of no use
 
 
@@ -30,7 +31,7 @@ def wanted(scaling: Scaling, waiting: int, batch: int, leases: int, mean: float 
         # Nothing is known but that it has to start. The longer that takes, the more likely is it that inputs do, too.
         worth = int(stalled / _SLOW_START)
     else:
-        each = max(mean or 0.0, stalled if leases else 0.0)
+        each = max(mean or 0.0, stalled if leases and stalled > _NOISE else 0.0)
         worth = waiting
         if each <= SPAWN_WORTH:
             # At most twice as many as there are: a first input takes longer than the next ones.

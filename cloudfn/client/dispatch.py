@@ -31,6 +31,7 @@ _MAX_REVIEW = 0.1
 _STALL = 0.02  # seconds after which inputs that lie behind others are taken back
 _MAX_WANTS = 128  # at a time; more are asked for as these are granted
 _BATCH_BYTES = 1 << 20
+_MEMORY = 0.9  # how much what was known weighs against the next answer
 _REATTACH_TRIES = 400
 _REATTACH_DELAY = 0.01
 
@@ -63,7 +64,7 @@ class Dispatcher:
         self._review_timer: Any = None
         self._review_delay = _REVIEW
         self._linger_timer: Any = None
-        self._mean: float | None = None  # seconds that one input took lately
+        self._spent = self._counted = 0.0  # seconds that so many inputs took, the older ones counting less and less
         self._moved = time.monotonic()  # when anything last went forward
         self._batch = min((method.max_batch_size or 1) for method in spec.methods)
         self._extra = 2 * max((method.max_batch_size or 0) for method in spec.methods)
@@ -86,7 +87,7 @@ class Dispatcher:
     def give_back(self, lease: Lease, ok: bool) -> None:
         """After a successful `exchange`."""
         lease.idle_since = self._moved = time.monotonic()
-        self._mean = lease.mean
+        self._spent, self._counted = lease.mean or 0.0, 1.0
         with self._lock:
             lease.borrowed = False
             if ok:
@@ -194,15 +195,15 @@ class Dispatcher:
             lease.sent(batch, now)
             body = first.payload if len(batch) == 1 else wire.pack_items([item.payload for item in batch])
             stream.send(
-                wire.encode(
+                self._session.segments.encode(
                     wire.INPUT,
                     body,
+                    first.buffers,
                     flags=first.method,
                     count=len(batch),
                     ack=lease.seq,
                     index=first.index,
                     call=first.call.id,
-                    buffers=first.buffers,
                 )
             )
 
@@ -244,7 +245,8 @@ class Dispatcher:
             return
         leases = len(self._leases)
         stalled = time.monotonic() - self._moved
-        count = wanted(self.spec.scaling, waiting, self._batch, leases, self._mean, stalled)
+        mean = self._spent / self._counted if self._counted else None
+        count = wanted(self.spec.scaling, waiting, self._batch, leases, mean, stalled)
         more = min(count - leases, _MAX_WANTS) - len(self._wants)
         for _ in range(more):
             self._wants.add(self._session.want(self))
@@ -284,6 +286,7 @@ class Dispatcher:
             self._idle = [lease for lease in self._idle if lease not in old]
         for lease in old:
             self._release(lease)
+        self._session.segments.drop_unused()
         if self._leases:
             self._linger_timer = self._loop.call_later(LINGER / 2, self._let_go)
 
@@ -468,8 +471,12 @@ class Dispatcher:
         for frame in frames:
             if frame.seq <= lease.seq:
                 continue  # sent again after a cut, and here before it
+            if not frame.items:
+                frame = self._session.segments.open(frame)
             lease.note(frame, now)
             if frame.type == wire.RESULT:
+                self._spent = self._spent * _MEMORY + frame.ack * 1e-6
+                self._counted = self._counted * _MEMORY + frame.items
                 self._on_result(lease, frame)
             elif frame.type == wire.YIELD:
                 item = lease.outstanding.get((frame.call, frame.first))
@@ -483,7 +490,6 @@ class Dispatcher:
                         self._finish(returned, Outcome(wire.CANCELLED, b""))
                     elif returned:
                         self._pending.appendleft(returned)
-        self._mean = lease.mean
         acknowledgement = lease.acknowledgement()
         if acknowledgement and lease.stream:
             lease.stream.send(acknowledgement)

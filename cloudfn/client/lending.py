@@ -34,8 +34,7 @@ class Lender:
     @contextmanager
     def lent(self, call: Call, dispatcher: Dispatcher) -> Iterator[None]:
         """The slot is lent while the block waits for a call; afterwards it is taken back."""
-        if execution.running.get() is None:  # a thread that user code started: no exception ends its wait
-            self.note_child(call, dispatcher)
+        self.note_child(call, dispatcher)  # no exception ends a wait in another thread than the main one
         resumed = threading.Event()
         id = self._begin(dispatcher.key, resumed.set)
         try:

@@ -68,5 +68,5 @@ class Reactor:
         self.loop.run_forever()
         with self._lock:
             self._ended = True
-        self.loop.call_soon(self.loop.stop)  # behind whatever was let in before
-        self.loop.run_forever()
+        # One more round, for whatever was let in before, and for tasks to take note of their cancellation.
+        self.loop.run_until_complete(asyncio.gather(*self._tasks, asyncio.sleep(0), return_exceptions=True))

@@ -26,6 +26,7 @@ from cloudfn.client.reporting import Reporter
 from cloudfn.client.target import FunctionPayload, Target, apply_overrides
 from cloudfn.exception import ConnectionError, Error, ExecutionError, NotFoundError, VersionError
 from cloudfn.provider import NO_MATERIALS, Runtime
+from cloudfn.shared import Segments
 from cloudfn.spec import digest
 from cloudfn.spec_json import function_from_json, function_to_json
 
@@ -53,6 +54,7 @@ class Session:
         self.encoders = Encoders()
         self.address = ""
         self.key = b""
+        self.segments = Segments("", "")
         self.reactor = Reactor()
         self.lender = Lender(self)
         self._provider = provider
@@ -84,6 +86,7 @@ class Session:
             self._machine = self._provider.start(self.app_name, self._report)
             self._reporter.record(self._machine.log_path)
             self.reactor.start()
+            self.segments = Segments(self._machine.shared, "client")
             self._connect(self._machine.address, self._machine.key, worker="", logs=True)
             for payload in functions:
                 self._payloads[payload.spec.tag] = payload
@@ -97,6 +100,7 @@ class Session:
     def attach(self, door: execution.Door) -> None:
         """Become a client of the agent that this worker belongs to."""
         self.reactor.start()
+        self.segments = Segments(door.shared, door.worker)
         self._connect(door.address, door.key, worker=door.worker, logs=False)
         answer = self._ask({"op": "functions"}, "functions")
         for function in answer["functions"]:
@@ -133,6 +137,7 @@ class Session:
             self.reactor.wait(self._end(lost_session()), 10)
         self.reactor.stop()
         if self._machine:
+            self.segments.close()
             self._machine.close()
         self._reporter.close(opened=self._machine is not None)
 
@@ -366,7 +371,7 @@ class Session:
             self._reporter.message(message)
 
     def _on_closing(self) -> None:
-        """Somebody else ends the app (`cloudfn stop`, a signal to the agent); `close` still waits for the last output."""
+        """Somebody else ends the app (`cloudfn stop`, a signal); `close` still waits for the last output."""
         self._ended = ExecutionError(
             f"the app {self.app_name} was stopped", hint="By `cloudfn stop`, or by a signal to its agent."
         )

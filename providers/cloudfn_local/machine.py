@@ -17,6 +17,7 @@ from typing import Any, Mapping
 from cloudfn import auth
 from cloudfn.exception import ResourceExhaustedError, ResourceUnavailableError
 from cloudfn.provider import Machine
+from cloudfn.shared import make_folder
 from cloudfn_local import paths
 from cloudfn_local.runtime_path import runtime_path
 
@@ -45,6 +46,7 @@ class LocalMachine(Machine):
             self._folder = Path(tempfile.mkdtemp(prefix="cloudfn-"))
         except OSError as error:
             raise ResourceExhaustedError(f"no folder can be made for the run: {error}") from error
+        self.shared = make_folder()
         self.log_path = self._record / "events.jsonl"
         self.address = f"unix:{self._folder}/door"
         listener = socket.socket(socket.AF_UNIX)
@@ -67,6 +69,7 @@ class LocalMachine(Machine):
             "app": app,
             "folder": str(self._folder),
             "runtime": runtime,
+            "shared": self.shared,
             **settings,
         }
         try:
@@ -97,6 +100,7 @@ class LocalMachine(Machine):
             "address": self.address,
             "key": self.key.hex(),
             "folder": str(self._folder),
+            "shared": self.shared,
         }
         path = self._record / "run.json"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -112,7 +116,8 @@ class LocalMachine(Machine):
         except subprocess.TimeoutExpired:
             self._agent.kill()
             self._agent.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)  # if the agent was killed, it could not
+        for folder in filter(None, (str(self._folder), self.shared)):
+            shutil.rmtree(folder, ignore_errors=True)  # if the agent was killed, it could not
 
 
 def runs_dir() -> Path:
@@ -131,6 +136,7 @@ def prune(keep: int) -> None:
         if record is not None and not is_over(record):
             continue
         if record is not None:
-            shutil.rmtree(record["folder"], ignore_errors=True)
+            for folder in filter(None, (record["folder"], record.get("shared"))):
+                shutil.rmtree(folder, ignore_errors=True)
         if number < len(records) - keep:
             shutil.rmtree(path, ignore_errors=True)

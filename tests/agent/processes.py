@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -114,7 +115,11 @@ class Run:
 
     def assert_nothing_left(self) -> None:
         wait_until(lambda: not self.mark.processes(), f"the end of {self.mark.processes()}")
-        assert [path.name for path in self.temporary.iterdir()] == []
+        wait_until(lambda: not any(self.temporary.iterdir()), "the removal of temporary folders")
+        records = list((Path(os.environ["CLOUDFN_STATE_DIR"]) / "runs").glob("*/run.json"))
+        shared = [Path(json.loads(record.read_text())["shared"]) for record in records]
+        assert shared
+        wait_until(lambda: not any(path.name and path.exists() for path in shared), f"the removal of {shared}")
 
     def end(self) -> None:
         """After a test that failed: end whatever is left."""

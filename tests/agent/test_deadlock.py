@@ -33,7 +33,7 @@ def test_by_definition(functions: dict[str, Holders]) -> None:
 
 
 def test_a_ring_and_a_way_out() -> None:
-    ring = {name: Holders(False, [frozenset(after)]) for name, after in zip("abc", "bca")}
+    ring = {name: Holders(False, [frozenset(after)]) for name, after in zip("abc", "bca", strict=True)}
     assert stuck(ring) == {"a", "b", "c"}
     assert stuck({**ring, "b": Holders(False, [frozenset("c"), frozenset()])}) == set()
     assert stuck({"a": Holders(False, [frozenset("a")])}) == {"a"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import textwrap
+import time
 from pathlib import Path
 from typing import Any, Callable
 
@@ -227,7 +228,8 @@ def test_hooks_run_once_for_each_worker_and_not_for_killed_ones(tmp_path: Path, 
         first = model.work.remote(False)
         with pytest.raises(cloudfn.exception.WorkerDiedError):
             model.work.remote(True)
-        second = [model.work.remote(False) for _ in range(3)][0]
+        second = model.work.remote(False)
+        assert model.work.remote(False) == second
         wait_until(lambda: f"{second} last" in notes.read_text(), "the exit on scale-down")
         third = model.work.remote(False)
     lines = notes.read_text().splitlines()
@@ -276,8 +278,6 @@ def test_an_idle_agent_and_its_workers_use_no_cpu(mark: Mark) -> None:
         assert len(pids) == 4
         woken = {pid: wakeups(pid) for pid in pids}
         before = idle_cpu(pids)
-        import time
-
         time.sleep(1.0)  # the measured second
         assert idle_cpu(pids) - before <= 2  # ticks of 10 ms, in four processes
         assert max(wakeups(pid) - woken[pid] for pid in pids) <= 20

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from cloudfn_agent.metrics import render_metrics
+from cloudfn_local.machine import runs_dir
+from cloudfn_local.runs import LocalRuns, ask, read_record
 from hypothesis import given
 from hypothesis import strategies as st
+
+import cloudfn
+from agent.processes import wait_until
 
 LINE = re.compile(r'[a-z_]+\{app="((?:[^"\\\n]|\\.)*)",function="((?:[^"\\\n]|\\.)*)"\} [0-9.e+-]+\Z')
 
@@ -34,6 +40,37 @@ def test_each_metric_has_help_and_type() -> None:
     assert names == set(re.findall(r"^# HELP (\w+) ", text, re.MULTILINE))
     assert names == set(re.findall(r"^# TYPE (\w+) (?:gauge|counter)$", text, re.MULTILINE))
     assert text.endswith("\n")
+
+
+def test_status_of_an_app_at_work(tmp_path: Path) -> None:
+    app = cloudfn.App("status")
+
+    @app.function(serialized=True, max_containers=2)
+    def work(way: str) -> str:
+        import time
+        from pathlib import Path
+
+        if way.startswith("/"):
+            Path(way).touch()
+            time.sleep(1000)
+        return way
+
+    with app.run():
+        assert list(work.map(["a"] * 5)) == ["a"] * 5
+        call = work.spawn(str(tmp_path / "started"))
+        wait_until((tmp_path / "started").exists, "the start")
+        (info,) = [run for run in LocalRuns().list() if run.app == "status"]
+        record = read_record(runs_dir() / info.id)
+        assert record is not None
+        status = ask(record, {"op": "status"}, "status")
+        (counts,) = status["functions"]
+        assert (counts["tag"], counts["running"], counts["done"]) == ("work", 1, 5)
+        assert 1 <= counts["workers"] == len(status["workers"]) <= 2
+        assert {worker["function"] for worker in status["workers"]} == {"work"}
+        assert all(Path(f"/proc/{worker['pid']}").exists() for worker in status["workers"])
+        assert "leased" in {worker["state"] for worker in status["workers"]}
+        assert 0 <= counts["busy_seconds"] < 1000
+        call.cancel()
 
 
 def test_no_functions() -> None:

@@ -25,9 +25,10 @@ def test_output_is_live(seen: Seen, tmp_path: Path) -> None:
         import subprocess
         import sys
         import time
+        from pathlib import Path
 
         def wait(name: str) -> None:
-            while not os.path.exists(f"{folder}/{name}"):
+            while not Path(f"{folder}/{name}").exists():
                 time.sleep(0.002)
 
         print("a line")

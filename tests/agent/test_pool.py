@@ -69,7 +69,7 @@ def test_stops_end_what_is_idle_too_long_and_nothing_else(
 ) -> None:
     pool = make_pool(scaling, workers, requests)
     now = 1000.0
-    for worker, age in zip(pool.workers, ages):
+    for worker, age in zip(pool.workers, ages, strict=False):
         worker.idle_since = now - age
     over, again = pools.stops(pool, now)
     assert all(worker.state is State.IDLE for worker in over)

@@ -36,10 +36,9 @@ def test_a_buffer_is_kept_beside_what_runs(mark: Mark, tmp_path: Path) -> None:
 
     @app.function(serialized=True, buffer_containers=2, scaledown_window=2)
     def hold(gate: str) -> None:
-        import os
         import time
 
-        while not os.path.exists(gate):
+        while not Path(gate).exists():
             time.sleep(0.005)
 
     with app.run():
@@ -62,8 +61,8 @@ def test_max_containers_holds_for_a_long_map(tmp_path: Path, mark: Mark) -> None
         running = f"{folder}/{os.getpid()}"
         os.close(os.open(running, os.O_CREAT | os.O_EXCL))
         time.sleep(0.06)
-        count = len(os.listdir(folder))
-        os.remove(running)
+        count = sum(1 for _ in Path(folder).iterdir())
+        Path(running).unlink()
         return count
 
     with app.run():
@@ -99,7 +98,7 @@ def test_never_two_inputs_run_where_one_may(tmp_path: Path) -> None:
             descriptor = os.open(f"{log}.lock", os.O_CREAT | os.O_EXCL)
             time.sleep(0.002)
             os.close(descriptor)
-            os.remove(f"{log}.lock")
+            Path(f"{log}.lock").unlink()
 
         turn()
         total = 1
@@ -227,10 +226,9 @@ def test_reserved_memory_counts(mark: Mark, settings: dict[str, Any], tmp_path: 
 
     @app.function(serialized=True, memory=400)
     def work(gate: str) -> None:
-        import os
         import time
 
-        while not os.path.exists(gate):
+        while not Path(gate).exists():
             time.sleep(0.005)
 
     with app.run():
@@ -261,7 +259,7 @@ def test_what_a_dead_worker_had_asked_for_is_forgotten(mark: Mark, tmp_path: Pat
         import time
 
         def leave() -> None:
-            while not os.path.exists(started):
+            while not Path(started).exists():
                 time.sleep(0.005)
             os._exit(1)
 

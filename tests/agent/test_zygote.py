@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cloudfn_agent.mounts import check
 
 import cloudfn
 from agent.conftest import Seen
@@ -100,6 +101,31 @@ def test_workers_of_a_module_with_threads_are_processes(
     assert "working exit\n" in seen.text("stdout", "work")
     assert "working segfault\n" in seen.text("stdout", "work")
     assert seen.text("stdout", "Model").endswith("left\n")
+
+
+def test_a_process_behind_a_mount_namespace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: Seen, mark: Mark
+) -> None:
+    """There the process that the agent starts is a wrapper around the worker: signals must not hit the wrapper."""
+    if check():
+        pytest.fail(check())
+    text = THREADED.replace(
+        "@app.function(timeout=0.5, max_containers=1)",
+        "@app.function(timeout=5, max_containers=1, image=cloudfn.Image.debian_slim().add_local_file(__file__, '/data/x'))",
+    )
+    module = load(tmp_path, "mounted_module", text, monkeypatch)
+    with module.app.run():
+        first = module.work.remote("well")
+        call = module.work.spawn("cancelled", 1000)
+        wait_until(lambda: "working cancelled" in seen.text(), "the start")
+        call.cancel()
+        with pytest.raises(BaseException, match="cancel"):
+            call.get(timeout=20)
+        assert module.work.remote("well") == first
+        with pytest.raises(WorkerDiedError, match="SIGSEGV"):
+            module.work.remote("segfault")
+        with pytest.raises(WorkerDiedError, match="status 4"):
+            module.work.remote("exit")
 
 
 def test_a_process_for_each_worker_that_cannot_be_imported(
