@@ -232,8 +232,10 @@ class Agent:
         self._schedule_stops(pool)
 
     def _pump_waiting(self) -> None:
-        """Those who have the fewest workers first, so that one that has none gets the room that came free."""
-        for pool in sorted(self._pools.values(), key=lambda p: (len(p.in_state(*pools.LIVE)), not p.requests)):
+        """Those with the fewest workers first, and of these who waits longest, so that the room goes round."""
+        for pool in sorted(
+            self._pools.values(), key=lambda pool: (len(pool.in_state(*pools.LIVE)), pool.waiting_since)
+        ):
             if pool.requests or pool.resumptions or pool.spec.scaling.min_containers:
                 self.pump(pool)
 

@@ -32,6 +32,7 @@ from cloudfn.wire import (
     YIELD,
     Frame,
     FrameReader,
+    encode,
 )
 from cloudfn_agent.lease import CLIENT_TYPES, Kept
 from cloudfn_agent.serial import check_batch, columns
@@ -65,8 +66,11 @@ class LoopLease:
         self._stream.start()
 
     def send(self, type: int, body: bytes, **fields: Any) -> None:
-        buffers = fields.pop("buffers", ())
-        pieces = self._worker.segments.encode(type, body, buffers, seq=self.kept.next_seq(), **fields)
+        seq = self.kept.next_seq()
+        if type == YIELD:  # not through shared memory: what a socket holds back is how a slow consumer slows us
+            pieces = encode(type, body, seq=seq, **fields)
+        else:
+            pieces = self._worker.segments.encode(type, body, fields.pop("buffers", ()), seq=seq, **fields)
         count = 1 if type == RESULT else 0
         # A method may go on to change an array that waits in the stream, or that is kept: those are copied.
         pieces = [bytes(piece) if isinstance(piece, memoryview) else piece for piece in pieces]

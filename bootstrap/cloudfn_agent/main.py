@@ -38,7 +38,7 @@ def main() -> None:
         }
     )
     gc.freeze()
-    warden = Warden(*filter(None, (config.folder, config.shared)))
+    warden = Warden(*filter(None, (str(config.folder), config.shared)))
     asyncio.run(serve(config, listener, socket.socket(fileno=owner) if owner >= 0 else None, warden))
     warden.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+import math
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -135,6 +136,11 @@ class Pool:
 
     def in_state(self, *states: State) -> list[Worker]:
         return [worker for worker in self.workers if worker.state in states]
+
+    @property
+    def waiting_since(self) -> float:
+        """When the oldest request was made (monotonic seconds); infinite without one."""
+        return min((request.since for request in self.requests), default=math.inf)
 
     @property
     def lends(self) -> bool:

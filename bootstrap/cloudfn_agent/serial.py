@@ -27,6 +27,7 @@ from cloudfn.wire import (
     RESUME,
     YIELD,
     Frame,
+    encode,
     pack_items,
 )
 from cloudfn_agent import output
@@ -388,8 +389,9 @@ class SerialWorker:
     def _send_yield(self, job: Job, data: bytes, buffers: Sequence[Any]) -> None:
         lease = self._lease
         if lease:
+            # Not through shared memory: what a socket holds back is how a slow consumer slows us.
             seq = lease.kept.next_seq()
-            lease.send(self._work.segments.encode(YIELD, data, buffers, seq=seq, index=job.input, call=job.call))
+            lease.send(encode(YIELD, data, seq=seq, index=job.input, call=job.call, buffers=buffers))
 
     def _send_error(self, job: Job, error: BaseException, started: float) -> None:
         self._flush()

@@ -15,7 +15,7 @@ from cloudfn import wire
 from cloudfn.client.call import Call, Input, Outcome, cancelled_by_worker, failed
 from cloudfn.client.death import MAX_DEATHS, MAX_MOVES, death_error, is_blamed, startup_error
 from cloudfn.client.demand import wanted
-from cloudfn.client.lease import WORKER_TYPES, Lease
+from cloudfn.client.lease import STALL, WORKER_TYPES, Lease
 from cloudfn.connect import LeaseGone, connect_async
 from cloudfn.exception import AuthError, ConnectionError, DeadlockError, NotFoundError, ProtocolError
 from cloudfn.stream import FrameStream
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 LINGER = 1.0  # seconds that an idle lease is kept
 _REVIEW = 0.005  # seconds between looks at work that waits; grows while nothing changes
 _MAX_REVIEW = 0.1
-_STALL = 0.02  # seconds after which inputs that lie behind others are taken back
 _MAX_WANTS = 128  # at a time; more are asked for as these are granted
 _BATCH_BYTES = 1 << 20
 _MEMORY = 0.9  # how much what was known weighs against the next answer
@@ -86,7 +85,7 @@ class Dispatcher:
 
     def give_back(self, lease: Lease, ok: bool) -> None:
         """After a successful `exchange`."""
-        lease.idle_since = self._moved = time.monotonic()
+        lease.idle_since = time.monotonic()
         self._spent, self._counted = lease.mean or 0.0, 1.0
         with self._lock:
             lease.borrowed = False
@@ -163,12 +162,13 @@ class Dispatcher:
             for lease in self._idle:
                 self._attach_stream(lease)
             self._idle.clear()
-        ready = [lease for lease in self._leases.values() if lease.stream and lease.room() > 0]
+        now = time.monotonic()
+        ready = [lease for lease in self._leases.values() if lease.stream and lease.room(now) > 0]
         while self._pending and ready:
             ready.sort(key=lambda lease: len(lease.outstanding))
             share = -(-len(self._pending) // (len(ready) * self._batch)) * self._batch
             lease = ready.pop(0)
-            self._send_some(lease, min(lease.room(), share))
+            self._send_some(lease, min(lease.room(now), share))
 
     def _send_some(self, lease: Lease, count: int) -> None:
         """Take up to `count` inputs off the queue and send them, neighbours of one call together."""
@@ -244,7 +244,7 @@ class Dispatcher:
                 self._session.unwant(self._wants.pop())
             return
         leases = len(self._leases)
-        stalled = time.monotonic() - self._moved
+        stalled = time.monotonic() - max((x.last_answer for x in self._leases.values()), default=self._moved)
         mean = self._spent / self._counted if self._counted else None
         count = wanted(self.spec.scaling, waiting, self._batch, leases, mean, stalled)
         more = min(count - leases, _MAX_WANTS) - len(self._wants)
@@ -273,7 +273,7 @@ class Dispatcher:
         idle = 0 if self._pending else len(self._idle)
         for number, lease in enumerate(behind):
             silent = now - lease.last_answer
-            if silent >= (_REVIEW / 2 if number < idle else _STALL) and (number < idle or self._fast):
+            if silent >= (_REVIEW / 2 if number < idle else STALL) and (number < idle or self._fast):
                 lease.asked_back = lease.stalled = True
                 self._session.send_control({"op": "recall", "lease": lease.token})
 
@@ -467,7 +467,7 @@ class Dispatcher:
             self._session.spawn_task(self._attach(lease))
 
     def _on_frames(self, lease: Lease, frames: list[Frame]) -> None:
-        now = self._moved = time.monotonic()
+        now = time.monotonic()
         for frame in frames:
             if frame.seq <= lease.seq:
                 continue  # sent again after a cut, and here before it

@@ -16,6 +16,7 @@ from cloudfn.wire import Frame, FrameReader
 WORKER_TYPES = frozenset({wire.RESULT, wire.YIELD, wire.RETURNED})
 _TARGET = 0.005  # seconds of work that should lie ready at a worker, so that it never waits for us
 _MAX_WINDOW = 4096
+STALL = 0.02  # seconds of silence after which nothing more is sent to a worker, and what it has not begun is taken back
 _ACK_BYTES = 1 << 20
 _ACK_FRAMES = 256
 
@@ -37,7 +38,7 @@ class Lease:
         self.used = 0  # inputs sent
         self.outstanding: dict[tuple[int, int], Input] = {}
         self.mean: float | None = None  # seconds that an input takes, moving average
-        self.last_answer = 0.0
+        self.last_answer = time.monotonic()
         self.recalled = False  # the agent wants it back
         self.asked_back = False  # we asked the worker for what it has not begun
         self.stalled = False  # it has been silent for longer than its inputs usually take
@@ -66,7 +67,10 @@ class Lease:
             return 1
         return min(_MAX_WINDOW, 1 + int(_TARGET / max(self.mean, 1e-6)))
 
-    def room(self) -> int:
+    def room(self, now: float) -> int:
+        """How many more inputs may be sent; behind an input that takes long, none."""
+        if self.outstanding and now - self.last_answer > STALL:
+            self.stalled = True
         return self.window() - len(self.outstanding)
 
     def sent(self, inputs: Sequence[Input], now: float) -> None:
@@ -80,8 +84,9 @@ class Lease:
     def note(self, frame: Frame, now: float) -> None:
         """Keep count of what came: numbers for the next acknowledgement, and how long inputs take."""
         self.seq = frame.seq
-        self.last_answer = now
-        self.stalled = False
+        if frame.type != wire.RETURNED:  # that says nothing of how fast it works
+            self.last_answer = now
+            self.stalled = False
         self._unacknowledged_frames += 1
         self._unacknowledged += len(frame.body) + sum(map(len, frame.buffers))
         if frame.type == wire.RESULT:

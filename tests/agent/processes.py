@@ -114,7 +114,7 @@ class Run:
         return self.popen.communicate(timeout=PATIENCE)[0]
 
     def assert_nothing_left(self) -> None:
-        wait_until(lambda: not self.mark.processes(), f"the end of {self.mark.processes()}")
+        wait_until(lambda: not self.mark.processes(), "the end of every process")
         wait_until(lambda: not any(self.temporary.iterdir()), "the removal of temporary folders")
         records = list((Path(os.environ["CLOUDFN_STATE_DIR"]) / "runs").glob("*/run.json"))
         shared = [Path(json.loads(record.read_text())["shared"]) for record in records]

@@ -103,15 +103,16 @@ def test_workers_of_a_module_with_threads_are_processes(
     assert seen.text("stdout", "Model").endswith("left\n")
 
 
+@pytest.mark.machine
 def test_a_process_behind_a_mount_namespace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: Seen, mark: Mark
 ) -> None:
     """There the process that the agent starts is a wrapper around the worker: signals must not hit the wrapper."""
-    if check():
-        pytest.fail(check())
+    assert check() == ""
     text = THREADED.replace(
         "@app.function(timeout=0.5, max_containers=1)",
-        "@app.function(timeout=5, max_containers=1, image=cloudfn.Image.debian_slim().add_local_file(__file__, '/data/x'))",
+        "@app.function(timeout=5, max_containers=1, "
+        "image=cloudfn.Image.debian_slim().add_local_file(__file__, '/data/x'))",
     )
     module = load(tmp_path, "mounted_module", text, monkeypatch)
     with module.app.run():
