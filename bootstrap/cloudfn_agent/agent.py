@@ -425,13 +425,14 @@ class Agent:
         for lease in [lease for lease in self._leases.values() if lease.client is client]:
             worker = lease.worker
             patience = self.config.cancel_patience
+            runs = self._workforce.runs(worker, call, index)
+            if runs and kill:
+                self._workforce.kill(worker, CANCELLED)
+                continue
             message = {"op": "cancel", "call": call, "input": index, "patience": patience}
             self._workforce.tell(worker, message, urgent=True)
-            if self._workforce.runs(worker, call, index):
-                if kill:
-                    self._workforce.kill(worker, CANCELLED)
-                else:
-                    self._loop.call_later(patience, self._workforce.kill_if_running, worker, call, index)
+            if runs:
+                self._loop.call_later(patience, self._workforce.kill_if_running, worker, call, index)
 
     def recall_inputs(self, client: Client, token: str) -> None:
         """A client wants back what waits behind a long input."""

@@ -118,7 +118,11 @@ class Dispatcher:
     def submit(self, inputs: Sequence[Input]) -> None:
         if not self._pending:
             self._moved = time.monotonic()
-        self._pending.extend(item for item in inputs if not item.call.cancelled)
+        for item in inputs:
+            if item.call.cancelled:
+                self._finish(item, Outcome(wire.CANCELLED, b""))
+            else:
+                self._pending.append(item)
         if self._ended:
             self._fail_pending(self._ended)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from collections import deque
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, AsyncIterator, Callable, Iterator
 
@@ -28,6 +29,7 @@ class Lender:
         self._count = 0
         self._lock = threading.RLock()  # a cancellation is a signal handler's, which may run in the midst of all this
         self._ended = False
+        self._cancelled: deque[tuple[int, int]] = deque(maxlen=1000)  # inputs, of late
         self._children: weakref.WeakKeyDictionary[Call, tuple[execution.InputContext, Dispatcher]]
         self._children = weakref.WeakKeyDictionary()
 
@@ -90,13 +92,18 @@ class Lender:
     def note_child(self, call: Call, dispatcher: Dispatcher) -> None:
         """Remember that the running input started a call that will not hear of its cancellation by itself."""
         context = execution.running.get() or execution.alone
-        if context is not None:
-            with self._lock:
-                self._children[call] = (context, dispatcher)
+        if context is None:
+            return
+        with self._lock:
+            self._children[call] = (context, dispatcher)
+            late = (context.call, context.input) in self._cancelled
+        if late:
+            self._session.cancel(dispatcher, call)
 
     def cancel_children(self, context: execution.InputContext) -> None:
         """The input of this context was cancelled: cancel the calls that it started."""
         with self._lock:
+            self._cancelled.append((context.call, context.input))
             children = list(self._children.items())
         for call, (parent, dispatcher) in children:
             if (parent.call, parent.input) == (context.call, context.input):
