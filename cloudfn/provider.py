@@ -102,7 +102,7 @@ class Machine(ABC):
         address: `unix:/path` or `tcp:host:port` of the agent's door.
         key: the environment's key; proves to the agent who we are and to us who it is.
         log_path: file that takes the run's events, or None.
-        shared: folder in memory that we share with its workers, see `cloudfn.shared`; "" for a machine that is not this.
+        shared: folder in memory that we share with its workers, see `cloudfn.shared`; "" where it is not this machine.
     """
 
     address: str

@@ -1,11 +1,11 @@
 """Large buffers in shared memory, where both ends of a lease are on one machine.
 
-The sender writes them into a file of a memory file system and sends its name; the receiver maps the file, and an array that is
-unpickled from it is a view of the mapping: one copy in each direction, none through the socket. A file that was received
-belongs to the receiver. Once nothing in the process uses it any more, it carries the next message the other way, which
-spares the kernel the clearing of fresh pages (three quarters of the cost).
+The sender writes them into a file of a memory file system and sends its name; the receiver maps the file, and an array
+that is unpickled from it is a view of the mapping: one copy in each direction, none through the socket. A file that was
+received belongs to the receiver. Once nothing in the process uses it any more, it carries the next message the other
+way, which spares the kernel the clearing of fresh pages (half of the cost).
 
-A frame whose buffers lie in such a file has 0 for its number of items; its body begins with the file's name and the sizes.
+A frame whose buffers lie in such a file has 0 for its number of items; its body begins with the name and the sizes.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Segments:
         try:
             old = self._reuse(total)
             if old:
-                os.rename(old, path)  # nobody's, while it is on its way
+                Path(old).rename(path)  # nobody's, while it is on its way
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
             return None
@@ -80,7 +80,7 @@ class Segments:
             if os.fstat(descriptor).st_size < total:
                 os.ftruncate(descriptor, total)
         except OSError:  # the memory file system is full
-            os.unlink(path)
+            _unlink(path)
             return None
         finally:
             os.close(descriptor)
@@ -98,7 +98,7 @@ class Segments:
             sizes = struct.unpack_from(f"<{count}Q", frame.body, _TABLE.size)
             path = f"{self.folder}/{bytes.fromhex(name.decode()).hex()}"
             mine = f"{self.folder}/{self._owner}.{os.urandom(8).hex()}"
-            os.rename(path, mine)
+            Path(path).rename(mine)
             view = self._map(mine, sum(map(_aligned, sizes)))
         except (struct.error, ValueError, OSError) as error:
             raise ProtocolError(f"a frame names no shared memory that is here: {error}") from None
@@ -188,7 +188,4 @@ def _write(descriptor: int, view: memoryview, offset: int) -> None:
 
 
 def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)  # noqa: PTH108 - a string, as everywhere here
-    except FileNotFoundError:
-        pass
+    Path(path).unlink(missing_ok=True)

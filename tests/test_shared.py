@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Iterator
 
@@ -23,8 +22,7 @@ def ends() -> Iterator[tuple[Segments, Segments]]:
     yield pair
     for segments in pair:
         segments.close()
-    assert os.listdir(folder) == []
-    os.rmdir(folder)
+    Path(folder).rmdir()  # empty
 
 
 def send(sender: Segments, receiver: Segments, value: object) -> object:
@@ -49,7 +47,7 @@ def send(sender: Segments, receiver: Segments, value: object) -> object:
 
 
 def files(segments: Segments) -> list[str]:
-    return sorted(os.listdir(segments.folder))
+    return sorted(path.name for path in Path(segments.folder).iterdir())
 
 
 def test_round_trip_is_exact_and_writable(ends: tuple[Segments, Segments]) -> None:
@@ -71,13 +69,13 @@ def test_a_file_is_used_again_once_nobody_needs_it(ends: tuple[Segments, Segment
     here, there = ends
     first = send(here, there, np.arange(200_000))
     (name,) = files(here)
-    inode = os.stat(f"{here.folder}/{name}").st_ino
+    inode = Path(here.folder, name).stat().st_ino
     kept = send(there, here, first)  # `first` is still in use: another file
     assert len(files(here)) == 2
     del first
     again = send(there, here, np.arange(200_000) * 2)
     assert isinstance(again, np.ndarray) and isinstance(kept, np.ndarray)
-    assert inode in {os.stat(f"{here.folder}/{file}").st_ino for file in files(here)}
+    assert inode in {Path(here.folder, file).stat().st_ino for file in files(here)}
     assert len(files(here)) == 2
     assert (kept == np.arange(200_000)).all() and (again == np.arange(200_000) * 2).all()
 
@@ -127,11 +125,11 @@ def test_a_size_beyond_the_file_is_refused(ends: tuple[Segments, Segments]) -> N
     with pytest.raises(ProtocolError):
         there.open(frame)
     for file in files(here):
-        os.unlink(f"{here.folder}/{file}")
+        Path(here.folder, file).unlink()
 
 
 def test_calls_use_it_and_leave_nothing() -> None:
-    before = set(os.listdir("/dev/shm"))
+    before = set(Path("/dev/shm").iterdir())
     app = cloudfn.App("shared-memory")
 
     def double(array: np.ndarray) -> np.ndarray:
@@ -141,11 +139,11 @@ def test_calls_use_it_and_leave_nothing() -> None:
     remote = app.function(serialized=True, max_containers=1)(double)
     array = np.arange(400_000.0)
     with app.run():
-        during = set(os.listdir("/dev/shm")) - before
+        during = set(Path("/dev/shm").iterdir()) - before
         assert len(during) >= 1
         for _ in range(5):
             assert (remote.remote(array) == np.arange(400_000.0) * 2).all()
         assert array[1] == 1.0  # the caller's own array is not the worker's
         results = list(remote.map([np.full(400_000, float(n)) for n in range(6)]))
         assert [result[0] for result in results] == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
-    assert not during & set(os.listdir("/dev/shm"))
+    assert not during & set(Path("/dev/shm").iterdir())

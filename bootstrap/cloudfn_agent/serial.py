@@ -107,7 +107,7 @@ class SerialWorker:
                 if fd == self._channel.fileno():
                     self._read_channel()
                 elif watched is self._connection():
-                    self._read_lease()
+                    self._read_lease(wait=False)  # a message on the channel may have had it read already
             if self._queue and not self._stopping:
                 return self._queue.popleft()
         return None

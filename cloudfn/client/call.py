@@ -17,7 +17,7 @@ FAILED = 100  # status of an outcome that this side made: `body` is the exceptio
 
 
 class Outcome(NamedTuple):
-    """How one input, or one step of a generator, ended: a status of `cloudfn.wire` and what came with it, still pickled."""
+    """How one input, or one step of a generator, ended: a status of `cloudfn.wire` and what came with it, pickled."""
 
     status: int
     body: Any
@@ -125,7 +125,7 @@ class Call:
             self._notify()
 
     def deliver_item(self, outcome: Outcome, on_room: Callable[[], None]) -> bool:
-        """Add what a generator yielded. True when more should not come before `on_room` is called (by any thread, once)."""
+        """Add what a generator yielded. True when no more should come before `on_room` is called (by any thread)."""
         with self.changed:
             if self.cancelled:
                 return False

@@ -38,7 +38,7 @@ def death_error(spec: FunctionSpec, death: Mapping[str, Any], item: Input) -> Ex
     where = f"{spec.tag}: worker {death.get('worker', '?')}"
     if kind == "timeout":
         return FunctionTimeoutError(
-            f"{spec.tag} ran longer than its timeout of {spec.timeout:g} s on input {item.index}; its worker was killed",
+            f"{spec.tag} ran longer than its timeout of {spec.timeout:g} s on input {item.index}; its worker was ended",
             hint="Raise `timeout=` of the function if it may take that long.",
         )
     if kind == "unreachable":

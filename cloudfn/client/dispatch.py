@@ -1,7 +1,7 @@
 """Brings the inputs of one pool of workers to leases, and what comes back to calls.
 
-Everything here runs on the reactor's thread, but for `take` and `give_back`, by which a caller's own thread borrows an idle
-lease for one blocking call.
+Everything here runs on the reactor's thread, but for `take` and `give_back`, by which a caller's own thread borrows an
+idle lease for one blocking call.
 """
 
 from __future__ import annotations
@@ -258,7 +258,7 @@ class Dispatcher:
             self._session.unwant(self._wants.pop())
 
     def _review(self) -> None:
-        """Something waits: is it worth more workers by now, or can an idle worker take what lies behind a long input?"""
+        """Something waits: is it worth more workers by now, or can an idle one take what lies behind a long input?"""
         self._review_timer = None
         now = time.monotonic()
         self._ask_for_workers()
@@ -355,7 +355,7 @@ class Dispatcher:
             self._pump()
 
     def on_cut(self, token: str) -> None:
-        """A worker says that its connection was cut. One that is in use is resumed by whoever uses it; one that is idle goes."""
+        """A worker says that its connection was cut. Whoever uses the lease resumes it; an idle one goes."""
         with self._lock:
             cut = [lease for lease in self._idle if lease.token == token]
             self._idle = [lease for lease in self._idle if lease.token != token]
@@ -501,7 +501,7 @@ class Dispatcher:
         self._pump()
 
     def _pause(self, lease: Lease) -> None:
-        """Stop reading a generator whose consumer is behind; its worker is held up in turn. Not where that would hold up others."""
+        """Stop reading a generator whose consumer is behind, which holds up its worker in turn; but nobody else."""
         if lease.capacity == 1 and lease.stream and not self._pending and not lease.recalled:
             lease.paused = True
             lease.stream.pause()
@@ -526,8 +526,10 @@ class Dispatcher:
                 return
             if frame.flags == wire.CANCELLED and not item.call.cancelled:
                 self._finish(item, failed(cancelled_by_worker()))
-                return
-            self._finish(item, Outcome(frame.flags, frame.body, frame.buffers))
+            elif frame.flags == wire.ERROR and item.call.cancelled:  # whatever the code made of it
+                self._finish(item, Outcome(wire.CANCELLED, b""))
+            else:
+                self._finish(item, Outcome(frame.flags, frame.body, frame.buffers))
             return
         call: Call | None = None
         outcomes = []

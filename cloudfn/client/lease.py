@@ -1,4 +1,4 @@
-"""The client's end of a lease: a worker's own stream, used by the reactor or, for one call at a time, by the caller's thread."""
+"""The client's end of a lease: a worker's own stream, used by the reactor or, for one call at a time, by its caller."""
 
 from __future__ import annotations
 

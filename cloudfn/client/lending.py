@@ -1,4 +1,4 @@
-"""A worker that waits for an inner call lends its slot to others, and takes its children with it when it is cancelled."""
+"""A worker that waits for an inner call lends its slot, and takes its children with it when it is cancelled."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Calls of many inputs or many results: `map`, generators, and their asynchronous twins.
 
-A feeder thread reads the caller's inputs, so that a slow or endless iterator holds up no result; it stays `WINDOW` inputs ahead
-of the consumer at most.
+A feeder thread reads the caller's inputs, so that a slow or endless iterator holds up no result; it stays `WINDOW`
+inputs ahead of the consumer at most.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Feeder:
                     self.wait()
                 if self.call.cancelled:
                     return
-        except BaseException as error:  # the caller's iterator, or a pickle of its objects, may raise anything
+        except BaseException as error:  # noqa: BLE001 (the caller's iterator, or a pickle of its objects, may raise anything)
             self.error = error
         self.end()
 
@@ -355,6 +355,6 @@ async def _feed_async(feeder: Feeder, inputs: Any, call: Call) -> None:
                     return
     except asyncio.CancelledError:
         raise
-    except (Exception, InputCancellation) as error:  # the caller's iterator may raise anything
+    except (Exception, InputCancellation) as error:  # noqa: BLE001 (the caller's iterator may raise anything)
         feeder.error = error
     feeder.end()

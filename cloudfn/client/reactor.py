@@ -25,7 +25,7 @@ class Reactor:
         self._thread.start()
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
-        """Run a function on the loop's thread, soon; from any thread. Raises `ExecutionError` when the loop has ended."""
+        """Run a function on the loop's thread, soon; from any thread. Raises `ExecutionError` after the loop's end."""
         with self._lock:  # whoever is let in here is heard, see `_run`
             if self._ended:
                 raise ExecutionError("the app has stopped", hint="Make the call inside `with app.run():`.")

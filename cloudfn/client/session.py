@@ -1,7 +1,7 @@
 """One running app, as its callers see it: the agent that serves it, and every call that is under way.
 
-The process that starts an app opens a session; a worker attaches one to its own agent when its code makes a call. From there
-on both are the same.
+The process that starts an app opens a session; a worker attaches one to its own agent when its code makes a call.
+From there on both are the same.
 """
 
 from __future__ import annotations

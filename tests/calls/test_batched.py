@@ -35,7 +35,7 @@ def quick(xs: list[int]) -> list[int]:
 @app.function(max_containers=1)
 @cloudfn.batched(max_batch_size=3, wait_ms=20)
 def two(xs: list[int], *, ys: list[int]) -> list[int]:
-    return [x + y for x, y in zip(xs, ys)]
+    return [x + y for x, y in zip(xs, ys, strict=True)]
 
 
 @app.function(max_containers=1)

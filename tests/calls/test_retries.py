@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from pathlib import Path
@@ -84,9 +85,9 @@ def test_the_delays_grow_and_the_last_failure_is_raised(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="never"):
         with_backoff.remote(str(tmp_path / "tries"))
     times = [float(line) for line in lines(tmp_path / "tries")]
-    gaps = [b - a for a, b in zip(times, times[1:])]
+    gaps = [b - a for a, b in itertools.pairwise(times)]
     assert len(gaps) == 3
-    for gap, delay in zip(gaps, (0.2, 0.4, 0.8)):
+    for gap, delay in zip(gaps, (0.2, 0.4, 0.8), strict=True):
         assert delay <= gap < delay + 1.0
 
 
