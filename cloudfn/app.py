@@ -160,7 +160,7 @@ class App:
             scaledown_window: seconds that an idle worker lives, 2 to 3600.
             retries: how often a failed input is run again, or a `Retries`.
             timeout: seconds that one input may run, at most 86400.
-            startup_timeout: seconds that a worker may take to start; `timeout` where None.
+            startup_timeout: seconds that a worker may take to start; `timeout` where None, but 60 at least.
             name: its name in the app; the function's own where None.
             is_generator: True where it is no generator function itself but answers a generator.
             cloud, region, nonpreemptible: where it may run; recorded.

@@ -38,6 +38,9 @@ _MISSING = {
 """Arguments of Modal that cannot be honoured, and so are refused when they ask for something."""
 
 
+MIN_STARTUP = 60.0  # seconds; Modal takes `timeout`, however short, and an import can take longer than a call
+
+
 @dataclass(frozen=True)
 class Options:
     """What one decorator asks for. Fields as in `FunctionSpec`, but images and secrets are the user's own objects."""
@@ -88,7 +91,7 @@ def parse(given: Mapping[str, Any], where: str, stacklevel: int) -> Options:
         scaling=_scaling(given),
         retries=retries.parse(given["retries"]),
         timeout=timeout,
-        startup_timeout=timeout if startup is None else seconds("startup_timeout", startup),
+        startup_timeout=max(timeout, MIN_STARTUP) if startup is None else seconds("startup_timeout", startup),
         schedule=None if schedule is None else _schedule(schedule),
         cloud=_text("cloud", given["cloud"]),
         region=_region(given["region"]),

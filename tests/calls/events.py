@@ -18,6 +18,15 @@ def wait_for(path: str | os.PathLike[str], limit: float = LIMIT) -> None:
         time.sleep(0.002)
 
 
+def wait_for_line(path: str | os.PathLike[str], limit: float = LIMIT) -> None:
+    """Wait until a file has its first line: between its making and its writing a cancellation may strike."""
+    end = time.monotonic() + limit
+    while not lines(path):
+        if time.monotonic() > end:
+            raise AssertionError(f"{path} had no line within {limit} s")
+        time.sleep(0.002)
+
+
 def wait_gone(pid: int, limit: float = LIMIT) -> None:
     """Wait until a process has ended."""
     end = time.monotonic() + limit

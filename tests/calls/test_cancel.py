@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import pytest
-from events import append, lines, wait_for, wait_gone
+from events import append, lines, wait_for, wait_for_line, wait_gone
 
 import cloudfn
 from cloudfn.exception import CallCancelledError, ExecutionError, InputCancellation
@@ -149,7 +149,7 @@ def test_whoever_waits_can_catch_it_as_an_exception(tmp_path: Path) -> None:
 
 def test_the_worker_serves_on(tmp_path: Path) -> None:
     call = hold.spawn(str(tmp_path))
-    wait_for(tmp_path / "hold.began")
+    wait_for_line(tmp_path / "hold.began")
     call.cancel()
     (tmp_path / "again").mkdir()
     (tmp_path / "again" / "go").touch()
@@ -198,7 +198,7 @@ def test_cancelling_an_ended_call_changes_nothing() -> None:
 
 def test_terminating_the_workers(tmp_path: Path) -> None:
     call = stubborn.spawn(str(tmp_path))
-    wait_for(tmp_path / "began")
+    wait_for_line(tmp_path / "began")
     call.cancel(terminate_containers=True)
     with pytest.raises(CallCancelledError):
         call.get(timeout=20)
