@@ -218,21 +218,26 @@ def test_a_module_that_cannot_be_imported(
         assert f"{name}.py" in "".join(traceback.format_exception(error.value))
 
 
-def test_the_death_of_the_zygote_is_survived(mark: Mark) -> None:
+def test_the_death_of_the_zygote_is_survived(mark: Mark, tmp_path: Path) -> None:
     app = cloudfn.App("zygote")
+    began = tmp_path / "began"
 
     @app.function(serialized=True, max_containers=1)
-    def pid(seconds: float = 0.0) -> int:
+    def pid(seconds: float = 0.0, began: str = "") -> int:
         import os
+        import pathlib
         import time
 
+        if began:
+            pathlib.Path(began).touch()
         time.sleep(seconds)
         return os.getpid()
 
     with app.run():
         first = pid.remote()
-        call = pid.spawn(1000)
-        wait_until(lambda: mark.workers() == [first], "the worker")
+        call = pid.spawn(1000, str(began))
+        wait_until(began.exists, "the input")
+        assert mark.workers() == [first]
         (zygote,) = mark.zygotes()
         os.kill(zygote, signal.SIGKILL)
         with pytest.raises(WorkerDiedError):

@@ -22,8 +22,8 @@ app = cloudfn.App("cancel")
 
 def stay(folder: str, name: str) -> None:
     """Run until cancelled, and tell of it."""
-    append(f"{folder}/{name}.began", str(os.getpid()))
     try:
+        append(f"{folder}/{name}.began", str(os.getpid()))
         wait_for(f"{folder}/go", 60)
     except InputCancellation:
         append(f"{folder}/{name}.cancelled", "")
@@ -38,8 +38,8 @@ def hold(folder: str, name: str = "hold") -> str:
 
 @app.function(max_containers=1)
 def stubborn(folder: str) -> str:
-    append(f"{folder}/began", str(os.getpid()))
     try:
+        append(f"{folder}/began", str(os.getpid()))
         wait_for(f"{folder}/go", 60)
     except Exception:  # noqa: BLE001 (a cancellation must pass even this)
         return "swallowed"
