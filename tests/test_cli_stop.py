@@ -180,7 +180,11 @@ def test_what_killed_processes_leave_is_cleaned_by_the_next_run(
     started[0].kill()
     started[0].wait()
     left = Path(known["folder"])
-    left.mkdir(exist_ok=True)  # as if whoever watches over the agent had been killed too
+    end = time.monotonic() + 30
+    while left.exists():  # whoever watches over the agent cleans up
+        assert time.monotonic() < end, f"{left} is still there"
+        time.sleep(0.01)
+    left.mkdir()  # as if it had been killed too
     assert runs(folder)[0]["state"] == "dead"
     assert folder.run(command="ps") == ("", "Nothing runs.\n")
     folder.run("app1.py::square", "--x", "2")
