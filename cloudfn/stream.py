@@ -143,3 +143,17 @@ class FrameStream:
         self.close()
         # Not from within the caller's `send`: a callback that sends again would find its own state half changed.
         self._loop.call_soon(self._on_close, error)
+
+
+def send_all(sock: socket.socket, pieces: Sequence[Buffer]) -> None:
+    """Send every byte of all pieces over a blocking socket. Raises OSError when the peer is gone."""
+    if len(pieces) == 1:  # the usual case, without a list of views
+        sock.sendall(pieces[0])
+        return
+    views = [memoryview(piece) for piece in pieces if len(piece)]
+    while views:
+        sent = sock.sendmsg(views[:_MAX_PIECES])
+        while views and sent >= len(views[0]):
+            sent -= len(views.pop(0))
+        if sent:
+            views[0] = views[0][sent:]

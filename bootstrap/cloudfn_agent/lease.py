@@ -12,6 +12,7 @@ from collections import deque
 from typing import Sequence
 
 from cloudfn.exception import ProtocolError
+from cloudfn.stream import send_all
 from cloudfn.wire import (
     ACK,
     INPUT,
@@ -168,16 +169,7 @@ class SerialLease:
         if self.sock is None or not self.kept.live:
             return
         try:
-            if len(pieces) == 1:
-                self.sock.sendall(pieces[0])
-                return
-            views = [memoryview(piece) for piece in pieces if len(piece)]
-            while views:
-                sent = self.sock.sendmsg(views[:512])
-                while views and sent >= len(views[0]):
-                    sent -= len(views.pop(0))
-                if sent:
-                    views[0] = views[0][sent:]
+            send_all(self.sock, pieces)
         except OSError:
             self.cut()
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import select
 import socket
 import time
-from typing import Any, Sequence
+from typing import Sequence
 
 from cloudfn import wire
 from cloudfn.client.call import Input
 from cloudfn.exception import ConnectionError, ProtocolError
-from cloudfn.stream import FrameStream
+from cloudfn.stream import FrameStream, send_all
 from cloudfn.wire import Frame, FrameReader
 
 WORKER_TYPES = frozenset({wire.RESULT, wire.YIELD, wire.RETURNED})
@@ -115,10 +115,7 @@ class Lease:
         sock = self.sock
         assert sock is not None
         try:
-            if len(pieces) == 1:
-                sock.sendall(pieces[0])
-            else:
-                send_all(sock, pieces)
+            send_all(sock, pieces)
             if patience is not None and not readable(sock, patience):
                 return None
             reader = self.reader
@@ -175,14 +172,3 @@ def readable(sock: socket.socket, patience: float) -> bool:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(patience * 1000))
-
-
-def send_all(sock: socket.socket, pieces: Sequence[Any]) -> None:
-    """Send every byte of all pieces over a blocking socket."""
-    views = [memoryview(piece) for piece in pieces if len(piece)]
-    while views:
-        sent = sock.sendmsg(views[:512])
-        while views and sent >= len(views[0]):
-            sent -= len(views.pop(0))
-        if sent:
-            views[0] = views[0][sent:]
