@@ -17,6 +17,8 @@ COMMANDS = {
     "ps": "List the apps that run now.",
     "logs": "Show what a run printed.",
     "stop": "Stop a run, or all of them.",
+    "init": "Write a commented cloudfn.toml.",
+    "config": "Show the settings that hold here.",
     "secret": "Create, list and delete secrets.",
     "doctor": "Say what this machine has and lacks.",
 }

@@ -1,0 +1,1 @@
+"""AWS: what planning, the stacks' engine and callers need of it."""

@@ -1,0 +1,1 @@
+"""Google Cloud: what planning, the stacks' engine and callers need of it."""

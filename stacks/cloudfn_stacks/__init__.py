@@ -1,0 +1,1 @@
+"""Pulumi programs: what a plan becomes in the user's account."""
