@@ -27,6 +27,7 @@ def state_dir(monkeypatch: pytest.MonkeyPatch, cache_dir: Path) -> Iterator[Path
     """The test's own state; a short path, because the sockets in it may have no more than about 100 characters."""
     folder = Path(tempfile.mkdtemp(prefix="cfn-"))
     monkeypatch.setenv("CLOUDFN_STATE_DIR", str(folder))
+    monkeypatch.setenv("CLOUDFN_DATA_DIR", str(folder / "data"))
     monkeypatch.setenv("CLOUDFN_CACHE_DIR", str(cache_dir))
     monkeypatch.delenv("CLOUDFN_TRACEBACK", raising=False)
     yield folder

@@ -19,6 +19,7 @@ COMMANDS = {
     "stop": "Stop a run, or all of them.",
     "init": "Write a commented cloudfn.toml.",
     "config": "Show the settings that hold here.",
+    "prices": "Show what machines cost, and read today's prices.",
     "secret": "Create, list and delete secrets.",
     "doctor": "Say what this machine has and lacks.",
 }

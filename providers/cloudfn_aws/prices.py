@@ -1,0 +1,20 @@
+"""What AWS's part adds to the entry-point group `cloudfn.prices`."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from cloudfn.catalogue import Catalogue
+from cloudfn.cost.source import PriceSource, Refreshed, Report
+
+
+class AWSPrices(PriceSource):
+    def catalogue(self) -> Catalogue:
+        from cloudfn_aws.catalogue import catalogue
+
+        return catalogue()
+
+    def refresh(self, regions: Sequence[str], report: Report) -> Refreshed:
+        from cloudfn_aws.refresh import refresh
+
+        return refresh(regions, report)
