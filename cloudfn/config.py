@@ -314,6 +314,7 @@ _CHECKS: dict[str, _Check] = {
     "tags": _strings,
     "owner": _text,
     "permissions_boundary": _text,
+    "images": _strings,
     "caps.hourly": _dollars,
     "caps.monthly": _dollars,
     "network.id": _text,

@@ -68,6 +68,8 @@ class Settings:
         tags: more tags (labels) on every resource.
         owner: who is asked about it; a tag.
         permissions_boundary: AWS: ARN of the boundary that every role gets.
+        images: machine images of the user's own by kind ("gpu-x86_64", see `Group.image`), as the cloud names them
+            (AWS: an SSM parameter; GCP: "projects/P/global/images/family/F"); others are the cloud's default ones.
     """
 
     provider: str = "local"
@@ -85,3 +87,4 @@ class Settings:
     tags: Mapping[str, str] = field(default_factory=dict)
     owner: str = ""
     permissions_boundary: str = ""
+    images: Mapping[str, str] = field(default_factory=dict)

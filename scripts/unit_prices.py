@@ -74,6 +74,13 @@ def gcp() -> tuple[UnitPrice, ...]:
         unit("bucket-gib-month", 0.020, "GiB-month", bucket, "Standard, one region"),
         unit("bucket-1k-writes", 0.005, "1,000 requests", bucket, "class A"),
         unit("bucket-1k-reads", 0.0004, "1,000 requests", bucket, "class B"),
+        unit(
+            "registry-gib-month",
+            0.10,
+            "GiB-month",
+            "cloud.google.com/artifact-registry/pricing (undated copy)",
+            "first 0.5 GiB of the account free",
+        ),
         unit("function-1m-calls", 0.40, "1,000,000 requests", function, "first 2,000,000 a month free"),
         unit("function-gib-second", 0.0000025, "GiB-second", function, "first 360,000 a month free"),
         # 0.00001 USD for a GHz-second, and 1 vCPU is 2.4 GHz (cloud.google.com/functions/docs/configuring/memory).

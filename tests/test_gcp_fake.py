@@ -78,6 +78,8 @@ def test_a_group_makes_and_ends_instances(google: FakeGoogle, compute: Any, grou
     managers.deleteInstances(**where, body={"instances": [listed[0]["instance"]]}).execute()
     assert managers.get(**where).execute()["targetSize"] == 2
     assert len(compute.instances().aggregatedList(project=P).execute()["items"]) == 2  # two zones
+    managers.patch(**where, body={"targetSize": 1}).execute()
+    assert len(managers.listManagedInstances(**where).execute()["managedInstances"]) == 1
     managers.resize(**where, size=0).execute()
     assert managers.listManagedInstances(**where).execute()["managedInstances"] == []
 
@@ -210,7 +212,9 @@ def test_functions_and_jobs_and_apis(google: FakeGoogle) -> None:
     assert jobs.get(name=f"{parent}/jobs/tick").execute()["schedule"] == "* * * * *"
     services = client(google, "serviceusage", "v1").services()
     name = f"projects/{P}/services/compute.googleapis.com"
+    google.services.enabled.discard("compute.googleapis.com")
     assert services.get(name=name).execute()["state"] == "DISABLED"
+    assert "disabled" in refused(client(google, "compute", "v1").networks().list(project=P))
     services.enable(name=name, body={}).execute()
     assert services.get(name=name).execute()["state"] == "ENABLED"
 

@@ -43,6 +43,9 @@ provider = "{provider}"
 # AWS: ARN of a permissions boundary that every role gets.
 # permissions_boundary = ""
 
+# Machine images of your own, by kind; the others are the cloud's default ones.
+# images = {{ gpu-x86_64 = "projects/my-project/global/images/family/my-gpu-machines" }}
+
 # The most that an app may cost, in US dollars. `cloudfn plan` fails when its worst case is above.
 [caps]
 # hourly = 20

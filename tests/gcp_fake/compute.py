@@ -39,14 +39,14 @@ class Compute:
 
     Attributes:
         stock_outs: (zone, accelerator or machine type) of which there is none left.
-        missing: the same, but not offered there at all.
+        ending: how often an instance that ends is still listed, as DELETING.
     """
 
     def __init__(self, store: Store, project: str) -> None:
         self.store = store
         self.root = f"compute/projects/{project}"
         self.stock_outs: set[tuple[str, str]] = set()
-        self.missing: set[tuple[str, str]] = set()
+        self.ending = 0
         self.errors: dict[str, list[Body]] = {}
         for region, letters in REGIONS.items():
             quotas = [{"metric": name, "limit": limit, "usage": 0} for name, limit in QUOTAS.items()]
@@ -156,7 +156,9 @@ class Compute:
             for instance in body["instances"]:
                 self._start(key, instance["name"])
         elif action == "listManagedInstances":
-            return {"managedInstances": [self._managed(path) for path in self.instances(key)]}
+            listed = {"managedInstances": [self._managed(path) for path in self.instances(key)]}
+            self._pass_time(key)
+            return listed
         elif action == "listErrors":
             return {"items": self.errors.get(key, [])}
         elif action == "setInstanceTemplate":
@@ -198,18 +200,32 @@ class Compute:
 
     def _end(self, group: str, names: list[str]) -> None:
         for path in self.instances(group):
-            if _last(path) in names:
+            if _last(path) not in names:
+                continue
+            if self.ending:
+                self.store.resources[path].update(status="STOPPING", lists=self.ending)
+            else:
                 del self.store.resources[path]
-        self.store.resources[group]["targetSize"] = len(self.instances(group))
+        left = [path for path in self.instances(group) if "lists" not in self.store.resources[path]]
+        self.store.resources[group]["targetSize"] = len(left)
+
+    def _pass_time(self, group: str) -> None:
+        """Instances that end are gone after a while, which is counted in looks at them."""
+        for path in self.instances(group):
+            body = self.store.resources[path]
+            if "lists" in body:
+                body["lists"] -= 1
+                if body["lists"] <= 0 or not self.ending:
+                    del self.store.resources[path]
 
     def _managed(self, path: str) -> Body:
         body = self.store.get(path)
-        creating = body["status"] != "RUNNING"
+        actions = {"RUNNING": "NONE", "STOPPING": "DELETING"}
         return {
             "instance": body["selfLink"],
             "name": body["name"],
             "instanceStatus": body["status"],
-            "currentAction": "CREATING" if creating else "NONE",
+            "currentAction": actions.get(body["status"], "CREATING"),
         }
 
 

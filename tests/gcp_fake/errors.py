@@ -12,6 +12,7 @@ class Refused(Exception):
         code: HTTP status.
         reason: of the older APIs ("notFound"); the newer ones get `status` from the code.
         message: for people.
+        details: more for programs.
     """
 
     STATUS = {
@@ -26,23 +27,33 @@ class Refused(Exception):
         503: "UNAVAILABLE",
     }
 
-    def __init__(self, code: int, reason: str, message: str) -> None:
+    def __init__(self, code: int, reason: str, message: str, *details: dict[str, Any]) -> None:
         super().__init__(message)
-        self.code, self.reason, self.message = code, reason, message
+        self.code, self.reason, self.message, self.details = code, reason, message, details
 
     def body(self) -> dict[str, Any]:
-        return {
-            "error": {
-                "code": self.code,
-                "message": self.message,
-                "status": self.STATUS.get(self.code, "UNKNOWN"),
-                "errors": [{"message": self.message, "domain": "global", "reason": self.reason}],
-            }
+        error: dict[str, Any] = {
+            "code": self.code,
+            "message": self.message,
+            "status": self.STATUS.get(self.code, "UNKNOWN"),
+            "errors": [{"message": self.message, "domain": "global", "reason": self.reason}],
         }
+        return {"error": {**error, "details": list(self.details)} if self.details else error}
 
 
 def not_found(what: str) -> Refused:
     return Refused(404, "notFound", f"The resource '{what}' was not found")
+
+
+def disabled(service: str, project: str) -> Refused:
+    message = f"{service} has not been used in project {project} before or it is disabled."
+    detail = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": "SERVICE_DISABLED",
+        "domain": "googleapis.com",
+        "metadata": {"service": service, "consumer": f"projects/{project}"},
+    }
+    return Refused(403, "accessNotConfigured", message, detail)
 
 
 def exists(what: str) -> Refused:

@@ -26,6 +26,8 @@ APIS = (
     "serviceusage.v1",
     "cloudresourcemanager.v1",
     "cloudkms.v1",
+    "artifactregistry.v1",
+    "oauth2.v2",
 )
 Fault = Callable[[str, str, Body], None]
 """Is given each request's method id, path and body, and may raise `Refused`."""
@@ -39,7 +41,7 @@ class FakeGoogle:
     Attributes:
         requests: ids of the methods that were called, in order.
         fault: raises what a request should fail with.
-        denied: permissions that `testIamPermissions` leaves out.
+        logged_out: tokens are no longer given.
         slow_operations: how often an operation says RUNNING before it is done.
     """
 
@@ -51,6 +53,7 @@ class FakeGoogle:
         self.requests: list[str] = []
         self.fault: Fault | None = None
         self.slow_operations = 0
+        self.logged_out = False
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -70,6 +73,12 @@ class FakeGoogle:
         parts = urlsplit(target)
         name, _, path = parts.path.lstrip("/").partition("/")
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if name == "token":
+            return (
+                (400, {"error": "invalid_grant", "error_description": "Token has been expired or revoked."})
+                if (self.logged_out)
+                else (200, {"access_token": "fake", "expires_in": 3600, "token_type": "Bearer"})
+            )
         try:
             if name == "upload":
                 return 200, self.services.upload(path.partition("/")[2], query, body, kind)
@@ -91,6 +100,7 @@ class FakeGoogle:
         self.requests.append(method.id)
         if self.fault:
             self.fault(method.id, path, body)
+        self.services.check_enabled(found)
         self._check(found, method, query, body)
         path = unquote(path)
         special = self.services.answer(found, method, path, query, body)
@@ -118,6 +128,9 @@ class FakeGoogle:
             self.compute.before_create(key, body)
         elif method.action in ("patch", "update"):
             self.compute.check(key, body)
+            if "/instanceGroupManagers/" in key and "targetSize" in body:
+                self.store.get(key)
+                self.compute.resize(key, body["targetSize"])
         elif method.action == "delete":
             self.compute.before_delete(key)
         elif not self.store.does(method):

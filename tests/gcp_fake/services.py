@@ -8,12 +8,30 @@ from email import message_from_bytes
 from email.message import Message
 from typing import Any
 
-from gcp_fake import errors
+from gcp_fake import errors, policies
 from gcp_fake.discovery import Api, Method
 from gcp_fake.store import Body, Store
 
+_ENABLED = (
+    "artifactregistry",
+    "cloudfunctions",
+    "cloudkms",
+    "cloudresourcemanager",
+    "cloudscheduler",
+    "compute",
+    "iam",
+    "logging",
+    "run",
+    "secretmanager",
+    "serviceusage",
+    "storage",
+)
 # Their changes answer with an operation that is done at once.
-_LONG_RUNNING = {"cloudfunctions", "serviceusage", "run"}
+_LONG_RUNNING = {"artifactregistry", "cloudfunctions", "serviceusage", "run"}
+
+
+NUMBER = "123456789012"
+"""Of the project."""
 
 
 class Services:
@@ -22,31 +40,49 @@ class Services:
     Attributes:
         enabled: APIs that the project has on.
         denied: permissions that the caller has not.
+        untestable: permissions that cannot be asked about on a project.
     """
 
     def __init__(self, store: Store, project: str) -> None:
         self.store = store
         self.project = project
-        self.enabled = {"serviceusage.googleapis.com", "cloudresourcemanager.googleapis.com"}
+        self.enabled = {f"{name}.googleapis.com" for name in _ENABLED}
         self.denied: set[str] = set()
-        numbers = {"projectId": project, "projectNumber": "123456789012", "lifecycleState": "ACTIVE"}
+        self.untestable: set[str] = set()
+        numbers = {"projectId": project, "projectNumber": NUMBER, "lifecycleState": "ACTIVE"}
         store.resources[f"cloudresourcemanager/v1/projects/{project}"] = {**numbers, "name": project}
         self._content: dict[str, bytes] = {}
 
+    def check_enabled(self, api: Api) -> None:
+        """Raises `Refused` for an API that the project has off."""
+        service = f"{api.name}.googleapis.com"
+        if api.name != "oauth2" and service not in self.enabled:
+            raise errors.disabled(service, self.project)
+
     def answer(self, api: Api, method: Method, path: str, query: dict[str, str], body: Body) -> Any:
         """The answer of a method with behaviour of its own; None for the others."""
-        if "IamPolic" in method.action or method.action == "testIamPermissions":
-            return self._policy(api, method, path, body)
+        if method.action == "testIamPermissions":
+            return self._test_permissions(body)
+        if "IamPolic" in method.action:
+            return policies.answer(self.store, self.project, api, method, path, body)
         if api.name == "storage":
-            return self._storage(method, path, query)
+            return self._storage(api, method, path, query, body)
         if api.name == "iam":
             return self._iam(api, method, path, body)
         if api.name == "serviceusage":
             return self._service_usage(method, path)
+        if method.id == "oauth2.userinfo.get":
+            return {"id": "1", "email": "someone@example.com", "verified_email": True}
         if method.id == "secretmanager.projects.secrets.addVersion":
             return self._add_version(path, body)
         if method.id == "secretmanager.projects.secrets.versions.access":
             return {"payload": {"data": self.store.get(self._latest(path))["data"]}}
+        if api.name == "cloudfunctions" and method.action in ("create", "patch", "delete"):
+            return self._function(api, method, path, query, body)
+        if method.id == "logging.projects.locations.buckets.delete":
+            # It can be restored for a week, and its name is taken as long.
+            self.store.get(f"logging/{path}")["lifecycleState"] = "DELETE_REQUESTED"
+            return {}
         if api.name == "cloudkms" and method.action in ("encrypt", "decrypt"):
             return self._crypt(api, method, path, body)
         return None
@@ -59,31 +95,44 @@ class Services:
             return {"name": f"operations/{method.action}", "done": True, "response": answer}
         return {} if method.action == "delete" else answer
 
-    # -- policies ------------------------------------------------------------------------------------------------
+    def _test_permissions(self, body: Body) -> Body:
+        if invalid := self.untestable & set(body["permissions"]):
+            raise errors.invalid(f"Permission {min(invalid)} is not valid for this resource.")
+        return {"permissions": [name for name in body["permissions"] if name not in self.denied]}
 
-    def _policy(self, api: Api, method: Method, path: str, body: Body) -> Body:
-        about = (
-            path.removesuffix("/iam") if api.name == "storage" else path.rpartition(":")[0] or path.rpartition("/")[0]
-        )
-        key = f"{api.name}/{about}"
-        if method.action == "testIamPermissions":
-            return {"permissions": [name for name in body["permissions"] if name not in self.denied]}
-        self.store.get(key)
-        kept = self.store.policies.setdefault(key, {"version": 1, "bindings": [], "etag": "BwE="})
-        if method.action == "setIamPolicy":
-            wanted = body if api.name == "storage" else body["policy"]
-            if wanted.get("etag") not in (None, "", kept["etag"]):
-                raise errors.Refused(409, "conflict", "There were concurrent policy changes. Please retry.")
-            etag = base64.b64encode(str(len(json.dumps(wanted)) + id(wanted)).encode()).decode()
-            kept = self.store.policies[key] = {"version": 1, **wanted, "etag": etag}
-        return kept
+    # -- functions -----------------------------------------------------------------------------------------------
+
+    def _function(self, api: Api, method: Method, path: str, query: dict[str, str], body: Body) -> Body:
+        """What a function is made of must be there; behind each is a service of Cloud Run's."""
+        source = body.get("buildConfig", {}).get("source", {}).get("storageSource")
+        if source:
+            self.store.get(f"storage/b/{source['bucket']}/o/{source['object']}")
+        if repository := body.get("buildConfig", {}).get("dockerRepository"):
+            self.store.get(f"artifactregistry/v1/{repository}")
+        if account := body.get("serviceConfig", {}).get("serviceAccountEmail"):
+            self.store.get(f"iam/v1/projects/{self.project}/serviceAccounts/{account}")
+        answer = self.store.do(api, method, path, query, body)
+        name = query.get("functionId") or path.rpartition("/")[2]
+        place = path[len("v2/") :].rpartition("/functions")[0]
+        service = f"run/v2/{place}/services/{name}"
+        if method.action == "delete":
+            self.store.delete(service)
+        else:
+            uri = f"https://{name}-{place.rpartition('/')[2]}.run.app"
+            answer["serviceConfig"] = {**answer["serviceConfig"], "uri": uri, "service": service[len("run/v2/") :]}
+            answer["state"] = "ACTIVE"
+            self.store.resources.setdefault(service, {"name": service[len("run/v2/") :], "uri": uri})
+        return {"name": f"operations/{method.action}", "done": True, "response": answer}
 
     # -- storage -------------------------------------------------------------------------------------------------
 
-    def _storage(self, method: Method, path: str, query: dict[str, str]) -> Any:
+    def _storage(self, api: Api, method: Method, path: str, query: dict[str, str], body: Body) -> Any:
         key = f"storage/{path}"
         if method.id == "storage.buckets.list":
             return {"items": list(self.store.below("storage/b"))}
+        if method.id == "storage.buckets.insert":
+            located = {"location": body.get("location", "US"), "projectNumber": NUMBER}
+            return self.store.create(api, key, body["name"], {**body, **located})
         if method.id == "storage.buckets.delete" and any(name.startswith(f"{key}/o/") for name in self.store.resources):
             raise errors.Refused(409, "conflict", "The bucket you tried to delete is not empty.")
         if method.id == "storage.objects.get" and query.get("alt") == "media":
@@ -125,7 +174,14 @@ class Services:
         if method.id == "iam.projects.roles.create":
             return self.store.create(api, f"iam/{path}", body["roleId"], body.get("role", {}))
         if method.id == "iam.projects.roles.delete":
-            return self.store.delete(f"iam/{path}")
+            # It can be restored for a week, and its id is taken for longer.
+            self.store.get(f"iam/{path}")["deleted"] = True
+            return self.store.get(f"iam/{path}")
+        if method.id == "iam.projects.roles.list":
+            listed = [role for role in self.store.below(f"iam/{path}") if not role.get("deleted")]
+            return {"roles": listed}
+        if method.id == "iam.projects.serviceAccounts.patch":
+            return self.store.change(f"iam/{path}", body["serviceAccount"], body["updateMask"])
         return None
 
     def _service_usage(self, method: Method, path: str) -> Body | None:

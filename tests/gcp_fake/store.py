@@ -7,11 +7,12 @@ service would answer with.
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 from datetime import datetime, timezone
 from typing import Any, Iterator
 
-from gcp_fake import errors
+from gcp_fake import errors, filters
 from gcp_fake.discovery import Api, Method
 
 Body = dict[str, Any]
@@ -47,9 +48,9 @@ class Store:
         if method.action == "get":
             return self.get(key)
         if method.action == "list":
-            return {_listing(api, path): list(self.below(key))}
+            return {_listing(api, path): [body for body in self.below(key) if filters.matches(query, body)]}
         if method.action == "aggregatedList":
-            return {"items": self._aggregated(key)}
+            return {"items": self._aggregated(key, query)}
         if method.action == "delete":
             return self.delete(key)
         return self.change(key, body, query.get("updateMask", ""))
@@ -100,16 +101,17 @@ class Store:
         return gone
 
     def below(self, collection: str) -> Iterator[Body]:
-        """The members of one collection."""
+        """The members of one collection; "-" stands for all locations."""
+        anywhere = re.compile(re.escape(collection).replace("/locations/\\-/", "/locations/[^/]+/"))
         for key, body in self.resources.items():
-            if key.rpartition("/")[0] == collection:
+            if anywhere.fullmatch(key.rpartition("/")[0]):
                 yield body
 
-    def _aggregated(self, key: str) -> Body:
+    def _aggregated(self, key: str, query: dict[str, str]) -> Body:
         head, _, kind = key.partition("/aggregated/")
         found: Body = {}
         for path, body in self.resources.items():
-            if path.startswith(head + "/") and path.split("/")[-2] == kind:
+            if path.startswith(head + "/") and path.split("/")[-2] == kind and filters.matches(query, body):
                 scope = "/".join(path[len(head) + 1 :].split("/")[:-2])
                 found.setdefault(scope, {kind: []})[kind].append(body)
         return found
@@ -130,5 +132,7 @@ def api_version(key: str) -> str:
 
 
 def _listing(api: Api, path: str) -> str:
-    """Older APIs list `items`, newer ones the collection's name."""
+    """Older APIs list `items`, newer ones the collection's name, and one neither."""
+    if path.endswith("/serviceAccounts"):
+        return "accounts"
     return "items" if api.name in ("compute", "storage") else path.rpartition("/")[2]

@@ -1,0 +1,1 @@
+"""The stack of a plan on Google Cloud: small components, one concept a file, and a program."""

@@ -1,0 +1,1 @@
+"""Tests of the stacks: components under mocks of the engine."""
