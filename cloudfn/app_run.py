@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cloudfn.client.session import Session
     from cloudfn.events import Events
     from cloudfn.known_apps import Owner
-    from cloudfn.provider import Report
+    from cloudfn.provider import Machine, Report
 
 
 class AppRun:
@@ -24,6 +24,7 @@ class AppRun:
     def __init__(self, app: App, name: str | None) -> None:
         self._app = app
         self._name = name or app.label
+        self._machine: Machine | None = None
         self._session: Session | None = None
         self._owners: list[Owner] = []
 
@@ -64,14 +65,17 @@ class AppRun:
         await asyncio.to_thread(self._close)
 
     def _open(self) -> None:
+        provider = current.provider()
+        events = _events()
+        report = _report(events)
+        if provider.starts_at_once:  # first of all, so that the agent gets ready while we import and collect
+            self._machine = provider.start(self._name, report)
         from cloudfn.client.session import Session
         from cloudfn.collect import collect
 
-        provider = current.provider()
-        payloads = collect(self._app, getattr(provider, "secrets", None))
-        events = _events()
-        self._session = Session(self._name, provider, report=_report(events), events=events)
-        self._session.open(payloads)
+        machine, self._machine = self._machine, None
+        self._session = Session(self._name, provider, machine=machine, report=report, events=events)
+        self._session.open(lambda: collect(self._app, getattr(provider, "secrets", None)))
         # The functions of an app that this one includes know only their own app.
         self._owners = self._app.owners()
         for owner in self._owners:
@@ -81,6 +85,8 @@ class AppRun:
     def _close(self) -> None:
         session = self._session
         if session is None:
+            if self._machine is not None:
+                self._machine.close()
             return
         self._session = None
         for owner in self._owners:

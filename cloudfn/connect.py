@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Generator
 
@@ -12,6 +13,7 @@ from cloudfn.exception import AuthError, ConnectionError, ProtocolError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from concurrent.futures import Future
 
 _PATIENCE = 30.0  # seconds for all of it
 _MAX_ANSWER = 1 << 24
@@ -108,6 +110,28 @@ def connect(address: str, key: bytes, target: str) -> socket.socket:
     except BaseException:
         sock.close()
         raise
+
+
+def start_connecting(address: str, key: bytes, target: str) -> Future[socket.socket]:
+    """As `connect`, on a thread of its own."""
+    from concurrent.futures import Future
+
+    future: Future[socket.socket] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(connect(address, key, target))
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits for the result
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="cloudfn-connect", daemon=True).start()
+    return future
+
+
+def close_unused(connected: Future[socket.socket]) -> None:
+    """What becomes of a connection, of `start_connecting`, that nobody needs any more."""
+    if connected.exception() is None:
+        connected.result().close()
 
 
 def _read_answer(sock: socket.socket, deadline: float, to_end: bool) -> bytes:

@@ -10,9 +10,11 @@ import json
 import os
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Callable, Literal
+
+from cloudfn.record import dataclass
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Callable
+
+from cloudfn.record import dataclass
 
 
 class InputContext:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Collection, Mapping, Sequence, TypeVar, cast
 
 from cloudfn import image_arguments as arguments
 from cloudfn.exception import InvalidError, NotFoundError
 from cloudfn.image_arguments import Read
 from cloudfn.provider import LocalFile, Materials
+from cloudfn.record import dataclass
 from cloudfn.spec import ImageSpec, ImageStep
 
 if TYPE_CHECKING:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
+
+from cloudfn.record import dataclass
 
 if TYPE_CHECKING:
     from cloudfn.app import App

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import TYPE_CHECKING, Any, Collection, Mapping, Sequence
 
 from cloudfn import argument
 from cloudfn.exception import ConflictError, InvalidError, UnimplementedError
+from cloudfn.record import dataclass
 from cloudfn.spec import Resources, RetryPolicy, Scaling, ScheduleSpec
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import sys
-from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Callable, Mapping
 
 from cloudfn.exception import InvalidError, InvalidTypeError
+from cloudfn.record import dataclass
 
 TYPES: tuple[type, ...] = (str, int, bytes, bool, float)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Callable, Mapping, Protocol
 
+from cloudfn.record import dataclass
 from cloudfn.spec import FunctionSpec, ImageSpec
 
 Report = Callable[[str], None]
@@ -116,7 +117,13 @@ class Machine(ABC):
 
 
 class Provider(ABC):
-    """A cloud, or this machine."""
+    """A cloud, or this machine.
+
+    Attributes:
+        starts_at_once: a machine costs nothing to start, so it may start before the app has been looked at.
+    """
+
+    starts_at_once = False
 
     @abstractmethod
     def build(self, image: ImageSpec, report: Report, materials: Materials = NO_MATERIALS) -> Runtime:

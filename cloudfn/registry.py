@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 
 from cloudfn.exception import NotFoundError
 from cloudfn.provider import Provider
 
 GROUP = "cloudfn.providers"
+_OWN = {"local": ("cloudfn_local.provider", "LocalProvider")}  # to read all entry points costs more than to import it
 
 
 def provider(name: str = "local") -> Provider:
@@ -21,6 +23,10 @@ def provider(name: str = "local") -> Provider:
 
 @cache
 def _load(name: str) -> Provider:
+    if name in _OWN:
+        module, attribute = _OWN[name]
+        own: Provider = getattr(import_module(module), attribute)()
+        return own
     from importlib.metadata import entry_points
 
     installed = {point.name: point for point in entry_points(group=GROUP)}

@@ -18,6 +18,9 @@ from cloudfn.wire import MAX_BUFFERS
 OUT_OF_BAND = 64 * 1024  # bytes; below this a buffer of its own costs more than the copy
 _LARGE = 64 * 1024  # bytes of pickle after which a pickler's memo table is worth less than a new one
 
+# Values that plain pickle writes as cloudpickle does, without what it costs to get a pickler of ours ready.
+ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
+
 _HINT = (
     "Make it inside the function (or in an `@enter` method), or leave it out of the object's state with `__getstate__`."
 )
@@ -42,6 +45,8 @@ class Encoder:
             SerializationError: without the path to what is at fault, which costs; `explain_arguments` or `explain`
                 find it when somebody wants to know.
         """
+        if type(obj) in ATOMS:
+            return pickle.dumps(obj, 5), []
         if self._busy:  # a `__reduce__` that pickles: the outer pickle is half-way
             return Encoder(in_band=self._in_band).dumps(obj)
         self._busy = True  # until all is clean again, so that an exception from outside leaves nothing behind

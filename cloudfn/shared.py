@@ -47,9 +47,15 @@ class Segments:
         self._received: list[_Received] = []
         self._lock = threading.Lock()
 
-    def encode(self, type: int, body: bytes, buffers: Sequence[Any], **fields: Any) -> list[Buffer]:
-        """As `cloudfn.wire.encode`, by shared memory where that is worth it."""
-        if buffers and self.worth(buffers):
+    def encode(
+        self, type: int, body: bytes, buffers: Sequence[Any], *, shares: bool = True, **fields: Any
+    ) -> list[Buffer]:
+        """As `cloudfn.wire.encode`, by shared memory where that is worth it.
+
+        Args:
+            shares: whoever gets the frame can open files of our folder.
+        """
+        if buffers and shares and self.worth(buffers):
             table = self.put(body, buffers)
             if table is not None:
                 return encode(type, table, **{**fields, "count": 0})

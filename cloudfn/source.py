@@ -6,6 +6,7 @@ root, the folder from which the module imports. What goes:
 - a module that belongs to a package, with or without `__init__.py`: the whole folder of the outermost package, data
   files too;
 - any other module: its own file;
+- never cloudfn itself, which every worker has;
 - never `.git`, `__pycache__`, `node_modules`, virtual environments, nor what a `.gitignore` names (those of the folder,
   of the folders in it and of those above it up to the top of the git repository). A module that the code imports goes
   even if it is ignored (a generated `_version.py`): without it the import fails in the worker.
@@ -24,7 +25,6 @@ import re
 import sys
 import threading
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Iterable, Iterator
@@ -37,11 +37,13 @@ from cloudfn.exception import (
     RequestSizeError,
 )
 from cloudfn.gitignore import Rules, ignored, rules_above, rules_in
+from cloudfn.record import dataclass
 from cloudfn.spec import digest as digest_of
 
 MAX_FILE = 50_000_000  # bytes
 MAX_BUNDLE = 500_000_000  # bytes
 
+_OURS = frozenset({"cloudfn", "cloudfn_agent"})  # every worker has these, whatever its image
 _NEVER = frozenset({".git", "__pycache__", "node_modules"})
 
 
@@ -266,7 +268,7 @@ class _Collector:
     def _find(self, name: str) -> list[str]:
         """Files of the modules that `import name` runs, the outermost package first; as many as exist."""
         parts = name.split(".")
-        if (self._only and parts[0] != self._only) or parts[0] in sys.builtin_module_names:
+        if (self._only and parts[0] != self._only) or parts[0] in sys.builtin_module_names or parts[0] in _OURS:
             return []
         here, found = self._root, []
         for part in parts:
@@ -296,7 +298,7 @@ class _Collector:
 
     def _expect(self, names: Iterable[str]) -> None:
         modules = (name.partition(".")[0] for name in names)
-        self._missing.update(module for module in modules if module.isidentifier())
+        self._missing.update(module for module in modules if module.isidentifier() and module not in _OURS)
 
     def _may_lead_on(self, source: bytes) -> bool:
         if not self._missing:

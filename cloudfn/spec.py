@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any, Mapping
+
+from cloudfn.record import dataclass
 
 
 @dataclass(frozen=True)

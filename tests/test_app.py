@@ -12,6 +12,7 @@ from fake_session import FakeSession, running
 
 import cloudfn
 from cloudfn import App, Image, Retries, Secret
+from cloudfn.client import current
 from cloudfn.client.target import FunctionPayload, apply_overrides
 from cloudfn.collect import collect
 from cloudfn.exception import ConflictError, InvalidError, InvalidTypeError, NotFoundError, UnimplementedError
@@ -266,14 +267,15 @@ class RecordingSession(FakeSession):
     made: list[RecordingSession] = []
     fail_open: BaseException | None = None
 
-    def __init__(self, app_name, provider, *, report, events=None):
+    def __init__(self, app_name, provider, *, report, machine=None, events=None):
         super().__init__()
         self.app_name, self.provider, self.report, self.events = app_name, provider, report, events
+        self.machine = machine
         self.closed = 0
         RecordingSession.made.append(self)
 
-    def open(self, payloads):
-        self.payloads = payloads
+    def open(self, collect):
+        self.payloads = collect()
         if self.fail_open:
             raise self.fail_open
 
@@ -286,6 +288,7 @@ def sessions(monkeypatch):
     """`app.run()` with a session that does nothing."""
     module = importlib.import_module("cloudfn.client.session")
     monkeypatch.setattr(module, "Session", RecordingSession)
+    monkeypatch.setattr(type(current.provider()), "starts_at_once", False)
     monkeypatch.setattr(RecordingSession, "made", [])
     return RecordingSession.made
 
@@ -328,6 +331,32 @@ def test_run_closes_what_failed_to_open(app, sessions, monkeypatch, error):
     with pytest.raises(type(error)), app.run():
         pass
     assert sessions[0].closed == 1 and app.sessions == []
+
+
+class EarlyMachine:
+    closed = 0
+
+    def close(self):
+        self.closed += 1
+
+
+def test_a_machine_that_costs_nothing_starts_before_the_app_is_looked_at(app, sessions, monkeypatch):
+    machine = EarlyMachine()
+    monkeypatch.setattr(type(current.provider()), "starts_at_once", True)
+    monkeypatch.setattr(type(current.provider()), "start", lambda self, name, report: machine)
+    with app.run():
+        assert sessions[0].machine is machine
+    assert machine.closed == 0  # by the session, once it has one
+
+
+def test_a_machine_that_no_session_took_is_closed(app, sessions, monkeypatch):
+    machine = EarlyMachine()
+    monkeypatch.setattr(type(current.provider()), "starts_at_once", True)
+    monkeypatch.setattr(type(current.provider()), "start", lambda self, name, report: machine)
+    monkeypatch.setitem(sys.modules, "cloudfn.client.session", None)  # its import fails, as by Ctrl-C
+    with pytest.raises(ImportError), app.run():
+        pass
+    assert machine.closed == 1
 
 
 def test_run_reports_to_the_shown_output(app, sessions, capsys):

@@ -182,15 +182,15 @@ class Road:
 def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     folder = Path(tempfile.mkdtemp(prefix="cfn-cut-"))
     proxies: list[Proxy] = []
-    connect = Session._connect
+    listen = Session._listen
 
-    def through_proxy(self: Session, address: str, key: bytes, **names: Any) -> None:
-        connect(self, address, key, **names)
-        proxies.append(Proxy(folder / "p", address.removeprefix("unix:")))
+    def through_proxy(self: Session, sock: socket.socket) -> None:
+        listen(self, sock)
+        proxies.append(Proxy(folder / "p", self.address.removeprefix("unix:")))
         self.address = f"unix:{folder / 'p'}"
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(Session, "_connect", through_proxy)
+    patch.setattr(Session, "_listen", through_proxy)
     patch.setenv("CLOUDFN_STATE_DIR", str(folder))
     try:
         with app.run():

@@ -84,14 +84,14 @@ class Control:
 def agent() -> Iterator[Agent]:
     folder = tempfile.mkdtemp(prefix="cfn-door-")
     sessions: list[Session] = []
-    connected = Session._connect
+    connected = Session._listen
 
     def noted(self: Session, *args: Any, **names: Any) -> None:
         sessions.append(self)
         connected(self, *args, **names)
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(Session, "_connect", noted)
+    patch.setattr(Session, "_listen", noted)
     patch.setenv("CLOUDFN_STATE_DIR", folder)
     try:
         with app.run():

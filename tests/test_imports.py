@@ -68,6 +68,33 @@ def test_a_users_file_needs_only_cloudpickle() -> None:
     assert not {"asyncio", "subprocess", "rich", "click"} & set(modules)
 
 
+def test_the_agent_is_started_by_a_client_that_has_loaded_little() -> None:
+    """All that comes before the agent's start delays the first result; the rest is imported beside it."""
+    modules = loaded_by(
+        "import cloudfn\ncloudfn.App('x').function(name='f', serialized=True)(lambda x: x)\n"
+        "from cloudfn.client import current\ncurrent.provider()\n"
+        "import cloudfn_local.machine, cloudfn_local.runtime_path"
+    )
+    late = {"asyncio", "concurrent.futures", "logging", "ssl", "importlib.metadata", "tempfile", "shutil", "secrets"}
+    assert not late & set(modules)
+    assert not {"cloudpickle", "platformdirs"} & third_party(modules)
+    assert {name for name in modules if name.startswith("cloudfn_agent.")} == {"cloudfn_agent.environment"}
+
+
+def test_the_agent_forks_its_first_zygote_before_it_loads_what_only_one_of_them_needs() -> None:
+    modules = set(loaded_by("import cloudfn_agent.main"))
+    assert "cloudfn.spec" in modules
+    assert not {"asyncio", "ssl", "logging", "cloudfn_agent.agent", "cloudfn_agent.zygote", "cloudfn.source"} & modules
+
+
+def test_the_agent_loads_nothing_that_only_workers_need() -> None:
+    modules = set(
+        loaded_by("from cloudfn_agent.main import _import_asyncio\n_import_asyncio()\nimport cloudfn_agent.agent")
+    )
+    workers = {"cloudfn.source", "cloudfn.serialization", "cloudfn_agent.zygote", "cloudfn_agent.serial", "cloudfn.app"}
+    assert not (workers | {"ssl", "_ssl", "cloudpickle"}) & modules
+
+
 def test_the_command_line_is_not_needed_to_run_an_app() -> None:
     modules = loaded_by("import cloudfn.app, cloudfn.app_run, cloudfn.output, cloudfn.events, cloudfn.runs")
     assert not {"click", "rich", "platformdirs"} & set(modules)

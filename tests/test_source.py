@@ -49,6 +49,13 @@ APP: Tree = {
 }
 
 
+def test_cloudfn_itself_is_in_every_worker_already(tmp_path: Path) -> None:
+    """As in a checkout of it, whose examples and benchmarks have it as their neighbour."""
+    tree = {"app.py": "import cloudfn, cloudfn_agent.wire, other", "other.py": "from cloudfn import exception"}
+    ours = {"cloudfn/__init__.py": "", "cloudfn/exception.py": "", "cloudfn_agent/wire.py": ""}
+    assert paths(bundle_for(make(tmp_path, {**tree, **ours}) / "app.py", "app")) == ["app.py", "other.py"]
+
+
 def test_a_module_brings_what_it_imports(tmp_path: Path) -> None:
     bundle = bundle_for(make(tmp_path, APP) / "app.py", "app")
     assert bundle.root == tmp_path

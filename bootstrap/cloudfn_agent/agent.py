@@ -13,10 +13,11 @@ import shutil
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
+from cloudfn.record import dataclass
 from cloudfn.shared import remove_files_of
 from cloudfn.spec import digest
 from cloudfn.spec_json import function_from_json, function_to_json
@@ -26,8 +27,10 @@ from cloudfn_agent.channel import Message
 from cloudfn_agent.clients import Client
 from cloudfn_agent.deadlock import Holders, stuck
 from cloudfn_agent.door import Door, answer, upgraded
+from cloudfn_agent.early import EarlyZygote
 from cloudfn_agent.metrics import render_metrics
 from cloudfn_agent.nursery import House
+from cloudfn_agent.parking import Parking
 from cloudfn_agent.pool import Function, Lease, Pool, Request, Resumption, State, Worker
 from cloudfn_agent.warden import Warden
 from cloudfn_agent.workforce import CANCELLED, STOPPED, Workforce
@@ -72,19 +75,26 @@ class Config:
 class Agent:
     """Everything that happens on this machine, on one event loop."""
 
-    def __init__(self, config: Config, listener: socket.socket, owner: socket.socket | None, warden: Warden) -> None:
+    def __init__(
+        self,
+        config: Config,
+        listener: socket.socket,
+        owner: socket.socket | None,
+        warden: Warden,
+        early: list[EarlyZygote],
+    ) -> None:
         self.config = config
         self._loop = asyncio.get_running_loop()
         self._owner = owner
-        house = House(
-            config.address, config.key, config.app, config.folder / "slots", config.runtime, config.shared, mounts.wrap
-        )
+        slots = config.folder / "slots"
+        house = House(config.address, config.key, config.app, slots, config.runtime, config.shared, mounts.wrap, early)
         self._workforce = Workforce(house, self, warden, config.exit_patience)
         self._functions: dict[str, Function] = {}
         self._pools: dict[tuple[str, bytes], Pool] = {}
         self._leases: dict[str, Lease] = {}
         self._deaths: dict[str, dict[str, Any]] = {}  # leases that ended with their worker -> why
         self._clients: set[Client] = set()
+        self._parking = Parking()
         self._stop_timers: dict[Pool, asyncio.TimerHandle] = {}
         self._told: dict[str, tuple[int, int]] = {}  # by tag: inputs queued, failed (see `note_counts`)
         self._closing = False
@@ -183,13 +193,13 @@ class Agent:
 
     # -- requests
 
-    def want(self, client: Client, id: int, key: str, parameters: bytes) -> None:
-        """A client asks for a lease on a worker of a function."""
+    def want(self, client: Client, id: int, key: str, parameters: bytes, park: str) -> None:
+        """A client asks for a lease on a worker of a function; `park`: see `Request`."""
         if key not in self._functions:
             client.send({"op": "refused", "id": id, "kind": "unknown", "text": f"no function {key!r} is registered"})
             return
         pool = self._pool(key, parameters)
-        pool.requests.append(Request(client, id))
+        pool.requests.append(Request(client, id, park))
         self.pump(pool)
 
     def unwant(self, client: Client, id: int) -> None:
@@ -219,17 +229,21 @@ class Agent:
         if self._closing:
             return
         self._grant_resumptions(pool)
-        while pool.requests and (idle := pool.in_state(State.IDLE)) and pool.may_run(self._running(pool)):
-            request = pool.next_request()
-            pool.requests.remove(request)
-            self._grant(request, max(idle, key=lambda worker: worker.idle_since))
+        self._grant_idle(pool)
         self._grant_shared(pool)
         if pool.requests or not self._is_starved(pool):
             for _ in range(pools.starts(pool, pool.occupied(self._running(pool)), self._room(pool))):
                 self._workforce.start(pool)
+                self._grant_idle(pool)  # one that is as good as ready gets its first input while it is forked
         if pool.requests and not pool.in_state(State.STARTING):
             self._make_room(pool)
         self._schedule_stops(pool)
+
+    def _grant_idle(self, pool: Pool) -> None:
+        while pool.requests and (idle := pool.in_state(State.IDLE)) and pool.may_run(self._running(pool)):
+            request = pool.next_request()
+            pool.requests.remove(request)
+            self._grant(request, max(idle, key=lambda worker: worker.idle_since))
 
     def _pump_waiting(self) -> None:
         """Those with the fewest workers first, and of these who waits longest, so that the room goes round."""
@@ -262,7 +276,18 @@ class Agent:
         self._leases[lease.token] = lease
         worker.leases[lease.token] = lease
         worker.state = State.LEASED
-        request.client.send({"op": "grant", "id": request.id, "lease": lease.token, "worker": worker.name})
+        sock = self._parking.take(request.park)
+        if sock is not None:
+            self._hand_over(sock, lease, urgent=len(worker.leases) > 1)
+        park = request.park if sock is not None else ""
+        request.client.send(
+            {"op": "grant", "id": request.id, "lease": lease.token, "worker": worker.name, "park": park}
+        )
+
+    def _hand_over(self, sock: socket.socket, lease: Lease, urgent: bool) -> None:
+        message = {"op": "lease", "lease": lease.token}
+        with sock:
+            self._workforce.tell(lease.worker, message, fds=[sock.fileno()], urgent=urgent)
 
     def _grant_shared(self, pool: Pool) -> None:
         """Workers that take several inputs at a time may serve several clients, one lease for each."""
@@ -379,6 +404,11 @@ class Agent:
 
     async def _on_lease(self, sock: socket.socket, parameters: Mapping[str, str]) -> None:
         """A client attaches to a lease, for the first time or after a cut: its socket goes to the worker."""
+        if "park" in parameters:
+            await self._loop.sock_sendall(sock, upgraded())
+            if not self._parking.put(parameters["park"], sock):
+                sock.close()
+            return
         token = parameters.get("lease", "")
         lease = self._leases.get(token)
         if lease is None or lease.dropped or lease.worker.state is not State.LEASED:
@@ -387,8 +417,7 @@ class Agent:
             sock.close()
             return
         await self._loop.sock_sendall(sock, upgraded())
-        with sock:
-            self._workforce.tell(lease.worker, {"op": "lease", "lease": token}, fds=[sock.fileno()], urgent=True)
+        self._hand_over(sock, lease, urgent=True)
 
     def on_free(self, token: str) -> None:
         """A worker has let go of a lease."""
@@ -496,6 +525,11 @@ class Agent:
         """What only a caller knows: inputs that no worker has yet, and inputs that failed for good."""
         self._told[tag] = (queued, failed)
 
+    def may_grow(self, pool: Pool) -> bool:
+        """Whether one more worker of a pool could be started now."""
+        limit = pool.spec.scaling.max_containers
+        return (limit is None or len(pool.in_state(*pools.LIVE)) < limit) and self._room(pool) > 0
+
     def status(self) -> dict[str, Any]:
         """Counts of every function, for `cloudfn ps` and `/metrics`."""
         functions: dict[str, dict[str, Any]] = {}
@@ -560,6 +594,7 @@ class Agent:
     async def close(self) -> None:
         """The last steps, when no worker is left: zygotes, the last words to clients, the folder."""
         self._door.close()
+        self._parking.close()
         self._workforce.close()
         for client in self._clients:
             client.send({"op": "bye"})

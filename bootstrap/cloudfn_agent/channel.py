@@ -28,15 +28,24 @@ class Channel:
         sock.setblocking(False)
         self._data = bytearray()
         self._fds: deque[int] = deque()
+        self._unsent = b""
         self.ended = False
 
     def fileno(self) -> int:
         return self.sock.fileno()
 
+    def put(self, message: Message) -> None:
+        """Have a message go out with the next one, or by `flush`: the other side wakes up once for both."""
+        self._unsent += encode(message)
+
     def send(self, message: Message, fds: Sequence[int] = ()) -> None:
         """Send a message and duplicates of `fds`. Raises OSError when the other side is gone or stuck for 5 s."""
-        body = json.dumps({**message, "fds": len(fds)} if fds else message, separators=(",", ":")).encode()
-        data = memoryview(_LENGTH.pack(len(body)) + body)
+        self._unsent += encode({**message, "fds": len(fds)} if fds else message)
+        self.flush(fds)
+
+    def flush(self, fds: Sequence[int] = ()) -> None:
+        """Send what waits, if anything does; see `send`."""
+        data, self._unsent = memoryview(self._unsent), b""
         while data:
             try:
                 sent = socket.send_fds(self.sock, [data], list(fds)) if fds else self.sock.send(data)
@@ -102,3 +111,8 @@ class Channel:
             return None
         del self._data[:end]
         return message, fds
+
+
+def encode(message: Message) -> bytes:
+    body = json.dumps(message, separators=(",", ":")).encode()
+    return _LENGTH.pack(len(body)) + body

@@ -77,7 +77,8 @@ class Client:
         agent, op = self._agent, message["op"]
         check(message)
         if op == "want":
-            agent.want(self, message["id"], message["key"], base64.b64decode(message["parameters"], validate=True))
+            parameters = base64.b64decode(message["parameters"], validate=True)
+            agent.want(self, message["id"], message["key"], parameters, str(message.get("park", "")))
         elif op == "unwant":
             agent.unwant(self, message["id"])
         elif op == "cancel":

@@ -14,7 +14,7 @@ from typing import Awaitable, Callable, Mapping
 from urllib.parse import parse_qsl
 
 from cloudfn import auth, head
-from cloudfn.exception import ProtocolError
+from cloudfn.exception import InvalidError, ProtocolError
 
 _PATIENCE = 10.0  # seconds that a peer has to prove itself
 _MAX_STRANGERS = 64  # connections that have not proved themselves yet
@@ -33,6 +33,9 @@ class Door:
         pages: what `GET` of a path answers anybody, as text.
         private_pages: the same for those who have proved themselves.
         handlers: who takes over the connections of each path.
+
+    Raises:
+        InvalidError: the listener can be reached from other machines.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Door:
         private_pages: Mapping[str, Callable[[], str]],
         handlers: Mapping[str, Handler],
     ) -> None:
+        refuse_public(listener)
         listener.setblocking(False)
         self._listener = listener
         self._key = key
@@ -143,6 +147,18 @@ class Door:
                 client_nonce = ""  # a proof is good for one request
             else:
                 return self._handlers[path], dict(parse_qsl(query))
+
+
+def refuse_public(listener: socket.socket) -> None:
+    """Nothing seals what passes through a door but the road to it, so it opens to this machine alone."""
+    if listener.family == socket.AF_UNIX:
+        return
+    host = listener.getsockname()[0]
+    if not host.startswith("127.") and host != "::1":
+        raise InvalidError(
+            f"the agent's door would listen on {host}, where other machines reach it",
+            hint="Listen on 127.0.0.1, and come from other machines through SSH.",
+        )
 
 
 class timeout_after:

@@ -19,6 +19,7 @@ from cloudfn.wire import (
     RELEASE,
     RESUME,
     RETURNED,
+    SHARES_MEMORY,
     Buffer,
     Frame,
     FrameReader,
@@ -35,11 +36,13 @@ class Kept:
 
     Attributes:
         live: the client has resumed on the present connection, so frames may be sent.
+        shares: the client says that it can open files of our shared memory.
     """
 
     def __init__(self) -> None:
         self.seq = 0
         self.live = False
+        self.shares = False
         self._frames: deque[tuple[int, list[Buffer], int, int, int]] = deque()
         self._returned: dict[tuple[int, int], int] = {}  # inputs that kept frames give back -> number of the frame
         self._foreign = False  # a kept frame may lie in memory of the user's code
@@ -78,6 +81,7 @@ class Kept:
         """
         if frame.type == RESUME:
             self.live = True
+            self.shares = bool(frame.flags & SHARES_MEMORY)
         elif not self.live:
             raise ProtocolError(f"a connection of a lease begins with a frame of type {frame.type}, not with RESUME")
         self.acknowledge(frame.ack)

@@ -15,11 +15,15 @@ Sink = Callable[[int, int, bytes], None]
 
 
 class Logs:
-    """The two pipes of one process. The writing ends, `out` and `err`, go to the process and are then closed here."""
+    """The two pipes of one process. The writing ends, `out` and `err`, go to the process and are then closed here.
+
+    Attributes:
+        number: of the worker; a process that waits to become one gets its number then.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, number: int, sink: Sink) -> None:
+        self.number = number
         self._loop = loop
-        self._number = number
         self._sink = sink
         self._open: dict[int, int] = {}  # descriptor -> stream
         ends = []
@@ -61,7 +65,7 @@ class Logs:
         if not data:
             self._end(descriptor)
             return False
-        self._sink(self._number, self._open[descriptor], data)
+        self._sink(self.number, self._open[descriptor], data)
         return True
 
     def _end(self, descriptor: int) -> None:

@@ -70,7 +70,8 @@ class LoopLease:
         if type == YIELD:  # not through shared memory: what a socket holds back is how a slow consumer slows us
             pieces = encode(type, body, seq=seq, **fields)
         else:
-            pieces = self._worker.segments.encode(type, body, fields.pop("buffers", ()), seq=seq, **fields)
+            buffers, shares = fields.pop("buffers", ()), self.kept.shares
+            pieces = self._worker.segments.encode(type, body, buffers, shares=shares, seq=seq, **fields)
         count = 1 if type == RESULT else 0
         # A method may go on to change an array that waits in the stream, or that is kept: those are copied.
         pieces = [bytes(piece) if isinstance(piece, memoryview) else piece for piece in pieces]
@@ -141,7 +142,7 @@ class LoopWorker:
     async def run(self) -> None:
         """Serve until told to stop or until the agent is gone; then wait for what still runs."""
         self.loop.add_reader(self._work.channel, self._read_channel)
-        self._read_channel()
+        self._read_channel()  # what came with the first message is read already, and no poll would tell
         await self._stopped.wait()
         self.loop.remove_reader(self._work.channel)
         for lease in self._leases.values():

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import base64
+import itertools
 import os
 import socket
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
+from cloudfn.record import dataclass
 from cloudfn.spec_json import function_to_json
 from cloudfn_agent import system
 from cloudfn_agent.channel import Channel, Message
-from cloudfn_agent.logs import Logs
-from cloudfn_agent.pool import Function, Worker
-from cloudfn_agent.zygote import exit_message
+from cloudfn_agent.early import EarlyZygote
+from cloudfn_agent.environment import base_environment
+from cloudfn_agent.logs import Logs, Sink
+from cloudfn_agent.pool import Function
 
-# What a process inherits of the environment that the agent was started in; credentials are not among it.
-_PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "TEMP", "SHELL", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
-_PASSED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_")
-_BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from cloudfn_agent.zygote import main; main()"
+_serials = itertools.count(1)
+# Our own modules may leave bytecode behind, so that they are compiled once; what the user's code imports must not.
+_BOOT = (
+    "import sys; sys.path.append(sys.argv.pop(1)); sys.dont_write_bytecode = False; "
+    "from cloudfn_agent.zygote import main; sys.dont_write_bytecode = True; main()"
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class House:
         runtime: folder that holds `cloudfn`, `cloudfn_agent` and `cloudpickle`, for any interpreter's `sys.path`.
         shared: folder in shared memory, or "".
         wrap: puts a mount namespace around a command: (command, runtime) -> command.
+        early: the process that was forked to be the first zygote, until it is taken.
     """
 
     address: str
@@ -44,33 +48,30 @@ class House:
     shared: str
     wrap: Callable[[list[str], dict[str, Any]], list[str]]
 
+    early: list[EarlyZygote]
+
+    def take_early(self, runtime: dict[str, Any]) -> EarlyZygote | None:
+        """The process that waits to be a zygote, if it can be one of this runtime; otherwise it has waited in vain."""
+        if not self.early:
+            return None
+        early = self.early.pop()
+        if early.fits(runtime):
+            return early
+        early.dismiss()
+        return None
+
 
 class Process:
     """A zygote process, or a process that becomes one worker because its code must not be forked."""
 
     def __init__(self, house: House, function: Function, logs: Logs, loop: asyncio.AbstractEventLoop) -> None:
         """Raises OSError when the interpreter cannot be started."""
-        ours, theirs = socket.socketpair()
-        command = [
-            function.runtime["python"],
-            "-c",
-            _BOOT,
-            house.runtime,
-            str(theirs.fileno()),
-            "0" if function.runtime["mounts"] else str(os.getpid()),
-        ]
-        with theirs:
-            self.popen = subprocess.Popen(
-                house.wrap(command, function.runtime),
-                stdin=subprocess.DEVNULL,
-                stdout=logs.out,
-                stderr=logs.err,
-                pass_fds=[theirs.fileno()],
-                env=base_environment(),
-                start_new_session=True,
-            )
-        logs.close_writers()
-        self.channel = Channel(ours)
+        early = house.take_early(function.runtime)
+        self.popen: EarlyZygote | subprocess.Popen[bytes]
+        if early:
+            self.popen, self.channel = early, Channel(early.sock)
+        else:
+            self.popen, self.channel = start_interpreter(house, function, logs)
         self.logs = logs
         self._loop = loop
         self._wrapped = bool(function.runtime["mounts"])
@@ -83,8 +84,15 @@ class Process:
                 "workdir": function.runtime["workdir"],
                 "slots": str(house.slots),
                 "door": {"address": house.address, "key": house.key.hex(), "app": house.app, "shared": house.shared},
-            }
+            },
+            [logs.out, logs.err] if early else [],
         )
+        logs.close_writers()
+
+    def load(self, function: Function) -> None:
+        """Have it import a function's code. Raises OSError when it has ended or hangs."""
+        spec = function_to_json(function.spec)
+        self.channel.send({"op": "load", "key": function.key, "code": function.code, "spec": spec})
 
     def listen(self, on_message: Callable[[Message], None], on_end: Callable[[dict[str, Any]], None]) -> None:
         """Pass on messages from the process, and how it ended."""
@@ -106,7 +114,7 @@ class Process:
                 self.popen.returncode = status  # so that Popen does not wait for it again
                 self.logs.drain()
                 system.kill_group(self.popen.pid)  # what the user's imports have started
-                end = exit_message(status, usage.ru_maxrss)
+                end = system.exit_message(status, usage.ru_maxrss)
                 if self._wrapped and (end["exit_code"] or 0) > 128:  # bubblewrap's way to hand on a signal
                     end = {**end, "exit_code": None, "signal": end["exit_code"] - 128}
                 on_end(end)
@@ -133,28 +141,107 @@ class Process:
         self.logs.close()
 
 
+def start_interpreter(house: House, function: Function, logs: Logs) -> tuple[subprocess.Popen[bytes], Channel]:
+    """A zygote in the image's own interpreter. Raises OSError when it cannot be started."""
+    ours, theirs = socket.socketpair()
+    command = [
+        function.runtime["python"],
+        "-c",
+        _BOOT,
+        house.runtime,
+        str(theirs.fileno()),
+        "0" if function.runtime["mounts"] else str(os.getpid()),
+    ]
+    with theirs:
+        popen = subprocess.Popen(
+            house.wrap(command, function.runtime),
+            stdin=subprocess.DEVNULL,
+            stdout=logs.out,
+            stderr=logs.err,
+            pass_fds=[theirs.fileno()],
+            env=base_environment(),
+            start_new_session=True,
+        )
+    return popen, Channel(ours)
+
+
+class Child:
+    """A process that was asked of a zygote: the agent's ends of its channel and of what it prints into.
+
+    It becomes a worker by the first message on its channel, which may wait there before the process exists.
+
+    Attributes:
+        serial: names it, for its zygote; never given again.
+        pid: 0 until it has been forked.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sink: Sink) -> None:
+        ours, self._theirs = socket.socketpair()
+        self.serial = next(_serials)
+        self.pid = 0
+        self.channel = Channel(ours)
+        self.logs = Logs(loop, 0, sink)
+
+    def ask(self, process: Process, op: str, key: str, spare: bool = False) -> None:
+        """Have a zygote fork it, or a process become it; the process gets its ends, which are closed here.
+
+        Raises OSError when the process has ended or hangs.
+        """
+        message = {"op": op, "serial": self.serial, "key": key, "spare": spare}
+        with self._theirs:
+            process.channel.send(message, [self._theirs.fileno(), self.logs.out, self.logs.err])
+        self.logs.close_writers()
+
+    def close(self) -> None:
+        """Let go of it: where it has nothing to do yet, it leaves."""
+        self._theirs.close()
+        self.channel.close()
+        self.logs.close()
+
+
 class Zygote:
     """One zygote, as the agent sees it.
 
     Attributes:
         loaded: keys of the functions whose code it was told to load.
+        served: keys of those of which a worker has become ready.
         proved: it has forked a worker, so if it ends that is not for its code.
+        spare: a process that it was asked for before there is a worker to become.
+        refill: timer for the next spare one.
         death: why we ended it, when we did.
     """
 
     def __init__(self, process: Process) -> None:
         self.process = process
         self.loaded: set[str] = set()
+        self.served: set[str] = set()
         self.proved = False
+        self.spare: Child | None = None
+        self.refill: asyncio.TimerHandle | None = None
         self.death: dict[str, Any] = {}
 
-    def fork(self, worker: Worker, control: socket.socket) -> None:
-        """Ask for a worker; takes `control`, the worker's end of its channel. Raises OSError, as `send_worker`."""
-        function = worker.pool.function
+    def load(self, function: Function) -> None:
+        """See that it has a function's code; processes that were forked before do not have it."""
         if function.key not in self.loaded:
             self.loaded.add(function.key)
-            self.process.channel.send({"op": "load", "key": function.key, "code": function.code})
-        send_worker(self.process, "fork", worker, control)
+            self.drop_spare()
+            self.process.load(function)
+
+    def take_spare(self) -> Child | None:
+        spare, self.spare = self.spare, None
+        return spare
+
+    def drop_spare(self) -> None:
+        if self.spare:
+            self.spare.close()
+            self.spare = None
+
+    def close(self) -> None:
+        """Close what leads to it: an idle zygote leaves, and so does its spare process."""
+        self.drop_spare()
+        if self.refill:
+            self.refill.cancel()
+        self.process.close()
 
     def leave(self) -> None:
         """Let it answer what it was asked, and end."""
@@ -162,28 +249,3 @@ class Zygote:
             self.process.channel.sock.shutdown(socket.SHUT_WR)
         except OSError:  # it has ended already
             pass
-
-
-def send_worker(process: Process, op: str, worker: Worker, control: socket.socket) -> None:
-    """Tell a zygote to fork a worker, or a process to become it. Its ends of pipes and channel are closed here.
-
-    Raises OSError when the process has ended or hangs.
-    """
-    function = worker.pool.function
-    message = {
-        "op": op,
-        "worker": worker.number,
-        "serial": worker.serial,
-        "key": function.key,
-        "spec": function_to_json(function.spec),
-        "parameters": base64.b64encode(worker.pool.parameters).decode(),
-    }
-    with control:
-        process.channel.send(message, [control.fileno(), worker.logs.out, worker.logs.err])
-    worker.logs.close_writers()
-
-
-def base_environment() -> dict[str, str]:
-    """The environment of user code before image and secrets add to it."""
-    kept = {name: value for name, value in os.environ.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)}
-    return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONSAFEPATH": "1"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import itertools
 import math
 import time
 from collections import Counter, deque
@@ -11,11 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cloudfn.spec import FunctionSpec
-from cloudfn_agent.channel import Channel
 
 if TYPE_CHECKING:
     from cloudfn_agent.clients import Client
-    from cloudfn_agent.logs import Logs
+    from cloudfn_agent.nursery import Child
     from cloudfn_agent.system import MemoryLimit
 
 
@@ -55,20 +53,16 @@ class Worker:
 
     Attributes:
         number: names it, and its slot; given again once it has ended.
-        serial: never given again.
-        pid: 0 until it has been forked.
-        ready: it has run its `@enter` hooks, and listens.
+        child: its process.
+        ready: it has run its `@enter` hooks, and listens; or it has none, and will listen in a moment.
         death: why we ended it, when we did.
         waits: inner calls that it waits for -> functions.
     """
 
     number: int
     pool: Pool
-    channel: Channel
-    logs: Logs
-    serial: int = field(default_factory=itertools.count(1).__next__)
+    child: Child
     state: State = State.STARTING
-    pid: int = 0
     ready: bool = False
     leases: dict[str, Lease] = field(default_factory=dict)
     idle_since: float = 0.0
@@ -80,6 +74,11 @@ class Worker:
     @property
     def name(self) -> str:
         return f"w{self.number}"
+
+    @property
+    def pid(self) -> int:
+        """0 until it has been forked."""
+        return self.child.pid
 
 
 @dataclass(eq=False)
@@ -96,10 +95,15 @@ class Lease:
 
 @dataclass(eq=False)
 class Request:
-    """A client waits for a lease."""
+    """A client waits for a lease.
+
+    Attributes:
+        park: name of the connection that may be used for it (`cloudfn_agent.parking`); "" for none.
+    """
 
     client: Client
     id: int
+    park: str = ""
     since: float = field(default_factory=time.monotonic)
 
 

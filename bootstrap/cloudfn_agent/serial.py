@@ -64,6 +64,7 @@ class SerialWorker:
     def run(self) -> None:
         """Serve until told to stop or until the agent is gone."""
         signal.signal(signal.SIGUSR1, self._on_signal)
+        self._read_channel()  # what came with the first message is read already, and no poll would tell
         while (job := self._next_job()) is not None:
             method = self._methods[job.method][0]
             if method.is_generator:
@@ -415,6 +416,7 @@ class SerialWorker:
             type,
             body,
             buffers,
+            shares=lease.kept.shares,
             flags=status,
             count=count,
             seq=seq,

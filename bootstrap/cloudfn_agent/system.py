@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 LINUX = sys.platform.startswith("linux")
 DESCRIPTORS = Path("/proc/self/fd")
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+
+
+@functools.cache
+def _prctl() -> Any:
+    return ctypes.CDLL(None, use_errno=True).prctl  # looked up once, by whoever forks; each child has it then
+
+
+def name_process(name: str) -> None:
+    """Show a process in `ps` and `top` by this name (15 bytes of it), where the system can."""
+    if LINUX:
+        _prctl()(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def die_with_parent(parent: int) -> None:
@@ -22,7 +36,7 @@ def die_with_parent(parent: int) -> None:
         parent: the parent's pid; if it is gone already, this process ends now.
     """
     if LINUX:
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl()(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
 
@@ -102,6 +116,15 @@ def remove_cgroup(path: Path) -> None:
             return
         except OSError:
             time.sleep(0.01)
+
+
+def exit_message(status: int, max_rss: int) -> dict[str, Any]:
+    """How a process ended, from its wait status; `max_rss` in the system's unit (KiB, bytes on macOS)."""
+    return {
+        "exit_code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
+        "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
+        "max_rss_mb": max_rss / (1024.0 if LINUX else 1048576.0),
+    }
 
 
 def kill_group(pid: int) -> None:

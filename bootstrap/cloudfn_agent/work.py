@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from cloudfn import remote_error, serialization
 from cloudfn.definition import Definition
 from cloudfn.exception import ProtocolError, SerializationError
+from cloudfn.record import dataclass
 from cloudfn.shared import Segments
 from cloudfn.spec import FunctionSpec, MethodSpec
 from cloudfn.wire import ERROR, RESULT, Buffer, Frame, encode, unpack_items

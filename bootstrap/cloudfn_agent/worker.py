@@ -25,13 +25,20 @@ _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
 def main(
-    name: str, spec: FunctionSpec, definition: Definition, parameters: bytes, channel: Channel, slot: SlotWriter
+    name: str,
+    spec: FunctionSpec,
+    definition: Definition,
+    parameters: bytes,
+    channel: Channel,
+    slot: SlotWriter,
+    prompt: bool,
 ) -> int:
     """Make the instance, run `@enter`, serve, run `@exit`; returns the exit status.
 
     Args:
         name: the worker's name, "w3".
         parameters: pickle of the instance's (args, kwargs); empty for none.
+        prompt: the agent takes it for ready already, and need not be told.
     """
     if execution.door:
         execution.door = replace(execution.door, worker=name)
@@ -47,7 +54,8 @@ def main(
     except BaseException as error:  # noqa: BLE001 - the user's own code failed: its error goes to every caller that waits
         channel.send({"op": "failed", "error": base64.b64encode(remote_error.pack(error, is_own_code)).decode()})
         return 1
-    channel.send({"op": "ready"})
+    if not prompt:
+        channel.send({"op": "ready"})
     work = Work(name, spec, definition, instance, channel, slot, Segments(shared, name))
     if loop:
         from cloudfn_agent.loop import LoopWorker
@@ -63,6 +71,12 @@ def main(
             sys.excepthook(*sys.exc_info())
             status = 1
     return status
+
+
+def prepare(spec: FunctionSpec, definition: Definition) -> None:
+    """Import what a worker will need, once and before it is forked."""
+    if needs_loop(spec, definition):
+        import cloudfn_agent.loop  # noqa: F401
 
 
 def new_loop() -> asyncio.AbstractEventLoop:

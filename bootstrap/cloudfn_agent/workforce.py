@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import signal
-import socket
 import sys
 import time
 from typing import Any, Protocol
 
 from cloudfn_agent import system
-from cloudfn_agent.channel import Channel, Message
+from cloudfn_agent.channel import Message
 from cloudfn_agent.logs import Logs
-from cloudfn_agent.nursery import House, Process, Zygote, send_worker
+from cloudfn_agent.nursery import Child, House, Process, Zygote
 from cloudfn_agent.pool import Function, Pool, State, Worker
 from cloudfn_agent.slots import Slots
 from cloudfn_agent.warden import Warden
 
 MAX_WORKERS = 1024
+_REFILL = 0.05  # seconds after a worker was started in which its zygote has better things to do than to fork a spare
 STOPPED = {"kind": "stopped", "text": "the app was stopped"}
 CANCELLED = {"kind": "cancelled", "text": "its call was cancelled"}
 
@@ -37,6 +38,9 @@ class Overseer(Protocol):
 
     def on_death(self, worker: Worker, death: dict[str, Any]) -> None:
         """A worker's process has ended; `death` says how, and which input it ran."""
+
+    def may_grow(self, pool: Pool) -> bool:
+        """Whether one more worker of a pool could be started now."""
 
     def on_log(self, number: int, stream: int, data: bytes) -> None:
         """A worker (0: a zygote) has printed."""
@@ -62,6 +66,7 @@ class Workforce:
         self._exit_patience = exit_patience
         self._zygotes: dict[str, Zygote] = {}
         self._unforkable: set[str] = set()  # keys of zygotes whose code must not be forked
+        self._by_serial: dict[int, Worker] = {}
         self._processes: dict[int, Process] = {}  # of workers that are no forks, by serial
         self._free_numbers = list(range(MAX_WORKERS - 1, 0, -1))
 
@@ -81,7 +86,7 @@ class Workforce:
     def tell(self, worker: Worker, message: Message, fds: list[int] | None = None, urgent: bool = False) -> None:
         """Send a message to a worker; `urgent`: it must hear it even in the midst of user code."""
         try:
-            worker.channel.send(message, fds or [])
+            worker.child.channel.send(message, fds or [])
         except OSError:  # it has ended, or hangs: its exit is, or will be, reported
             return
         if urgent and worker.ready:
@@ -97,52 +102,108 @@ class Workforce:
             pass
 
     def start(self, pool: Pool) -> None:
+        """Start a worker; where nothing can keep it from being ready in a moment, it is taken for ready at once."""
         number = self._free_numbers.pop()
         self.slots.clear(number)
-        ours, theirs = socket.socketpair()
-        worker = Worker(number, pool, Channel(ours), Logs(self._loop, number, self._overseer.on_log))
+        zygote = self._zygotes.get(pool.function.zygote)
+        spare = zygote.take_spare() if zygote and pool.function.key in zygote.loaded else None
+        worker = Worker(number, pool, spare or Child(self._loop, self._overseer.on_log))
         worker.idle_since = time.monotonic()
         self.by_number[number] = worker
         pool.workers.append(worker)
-        self._loop.add_reader(worker.channel, self._on_worker_message, worker)
-        self._overseer.show({"op": "started", "worker": number, "function": pool.spec.tag})
-        seconds = pool.spec.startup_timeout
-        reason = {"kind": "startup_timeout", "text": f"it was not ready within startup_timeout={seconds:g} s"}
-        worker.timers.append(self._loop.call_later(seconds, self._kill_if_starting, worker, reason))
-        self._give_process(worker, theirs)
+        show, tag = self._overseer.show, pool.spec.tag
+        self._loop.call_soon(lambda: show({"op": "started", "worker": number, "function": tag}))  # not in its way
+        if zygote and pool.function.key in zygote.served and not pool.spec.is_class:
+            worker.ready = True
+            worker.state = State.IDLE
+            self._watch_timeout(worker)
+        else:
+            seconds = pool.spec.startup_timeout
+            reason = {"kind": "startup_timeout", "text": f"it was not ready within startup_timeout={seconds:g} s"}
+            worker.timers.append(self._loop.call_later(seconds, self._kill_if_starting, worker, reason))
+        self._limit_memory(worker)  # of a spare, before it is told to begin
+        self._listen(worker)
+        if not spare:
+            self._give_process(worker)
+        self._refill_later(pool.function.zygote)
 
-    def _give_process(self, worker: Worker, control: socket.socket) -> None:
+    def _listen(self, worker: Worker) -> None:
+        """Hear a worker's process, and tell it what it is: it comes to read that when it is there."""
+        child = worker.child
+        child.logs.number = worker.number
+        self._by_serial[child.serial] = worker
+        self._loop.add_reader(child.channel, self._on_worker_message, worker)
+        parameters = base64.b64encode(worker.pool.parameters).decode()
+        key, prompt = worker.pool.function.key, worker.ready
+        begin = {"op": "begin", "worker": worker.number, "key": key, "parameters": parameters, "prompt": prompt}
+        child.channel.put(begin)
+        if prompt:
+            self._loop.call_soon(self._flush, child)  # if it does not go out with its first lease
+        else:
+            self._flush(child)
+
+    def _flush(self, child: Child) -> None:
+        try:
+            child.channel.flush()
+        except OSError:  # as in `tell`
+            pass
+
+    def _give_process(self, worker: Worker) -> None:
         """Have a worker forked or, where its code must not be, start a process that becomes it."""
         function = worker.pool.function
         try:
             if function.zygote in self._unforkable:
-                self._start_process(worker, control)
+                self._start_process(worker)
                 return
             zygote = self._zygotes.get(function.zygote) or self._start_zygote(function)
         except OSError as error:
-            control.close()
             # Not from within the caller, who may start others: one that fails at once would start the next.
             end = {"kind": "startup", "text": f"it could not be started: {error}"}
             self._loop.call_soon(self._on_exit, worker, end)
             return
         try:
-            zygote.fork(worker, control)
+            zygote.load(function)
+            worker.child.ask(zygote.process, "fork", function.key)
         except OSError:  # it has ended; `_on_zygote_end` comes next
-            control.close()
+            pass
 
     def _give_another(self, worker: Worker) -> None:
         """Try again to get a process; the ends of pipes and channel that were meant for the first are closed by now."""
         if worker.state is State.STOPPING or worker.death:
             self._on_exit(worker, {})
             return
-        self._loop.remove_reader(worker.channel)
-        worker.channel.close()
-        worker.logs.close()
-        ours, theirs = socket.socketpair()
-        worker.channel = Channel(ours)
-        worker.logs = Logs(self._loop, worker.number, self._overseer.on_log)
-        self._loop.add_reader(worker.channel, self._on_worker_message, worker)
-        self._give_process(worker, theirs)
+        self._forget_child(worker)
+        worker.child = Child(self._loop, self._overseer.on_log)
+        self._listen(worker)
+        self._give_process(worker)
+
+    def _forget_child(self, worker: Worker) -> None:
+        del self._by_serial[worker.child.serial]
+        self._loop.remove_reader(worker.child.channel)
+        worker.child.close()
+
+    def _refill_later(self, key: str) -> None:
+        zygote = self._zygotes.get(key)
+        if zygote is None or key in self._unforkable:
+            return
+        if zygote.refill:
+            zygote.refill.cancel()
+        zygote.refill = self._loop.call_later(_REFILL, self._refill, key, zygote)
+
+    def _refill(self, key: str, zygote: Zygote) -> None:
+        """Have a process forked before somebody waits for it, if any worker of its kind may still be started."""
+        zygote.refill = None
+        pools = {worker.pool for worker in self.by_number.values() if worker.pool.function.zygote == key}
+        wanted = any(not pool.spec.resources.gpus and self._overseer.may_grow(pool) for pool in pools)
+        if zygote.spare or not zygote.proved or not wanted or self._zygotes.get(key) is not zygote:
+            return
+        spare = Child(self._loop, self._overseer.on_log)
+        try:
+            spare.ask(zygote.process, "fork", next(iter(zygote.served)), spare=True)
+        except OSError:  # it has ended; `_on_zygote_end` comes next
+            spare.close()
+            return
+        zygote.spare = spare
 
     def _start_zygote(self, function: Function) -> Zygote:
         logs = Logs(self._loop, 0, self._overseer.on_log)
@@ -160,7 +221,7 @@ class Workforce:
         )
         return zygote
 
-    def _start_process(self, worker: Worker, control: socket.socket) -> None:
+    def _start_process(self, worker: Worker) -> None:
         function = worker.pool.function
         logs = Logs(self._loop, worker.number, self._overseer.on_log)
         try:
@@ -168,25 +229,30 @@ class Workforce:
         except OSError:
             logs.close()
             raise
-        self._processes[worker.serial] = process
-        worker.pid = process.popen.pid
-        self._warden.note(worker.pid)
+        child = worker.child
+        serial = child.serial
+        self._processes[serial] = process
+        child.pid = process.popen.pid
+        self._warden.note(child.pid)
 
         def on_message(message: Message) -> None:
             if message["op"] == "forked":
-                self._on_forked(worker, message["pid"])
+                if child.pid != message["pid"]:  # what we started is a wrapper around it
+                    child.pid = message["pid"]
+                    self._warden.note(child.pid)
+                self._on_forked(worker)
             elif message["op"] == "load_failed":
                 worker.death = worker.death or {"kind": "startup", "error": message["error"]}
 
         def on_end(end: dict[str, Any]) -> None:
-            del self._processes[worker.serial]
+            del self._processes[serial]
             self._warden.forget(process.popen.pid)
             process.logs.close()
             self._on_exit(worker, end)
 
         process.listen(on_message, on_end)
-        process.channel.send({"op": "load", "key": function.key, "code": function.code})
-        send_worker(process, "become", worker, control)
+        process.load(function)
+        worker.child.ask(process, "become", function.key)
 
     def _on_zygote_message(self, key: str, zygote: Zygote, message: Message) -> None:
         op = message["op"]
@@ -194,13 +260,20 @@ class Workforce:
             zygote.loaded.discard(message["key"])
             self._on_load_failed(message["key"], message["error"])
             return
-        worker = self.by_number.get(message["worker"])
-        if worker is None or worker.serial != message["serial"]:
+        spare, worker = zygote.spare, self._by_serial.get(message["serial"])
+        if spare and spare.serial == message["serial"]:
+            self._on_spare(key, zygote, spare, message)
+        elif worker is None:
             if op == "forked":  # we gave it up meanwhile
                 system.kill_group(message["pid"])
+            elif op == "exited":
+                self._warden.forget(message["pid"])
         elif op == "forked":
             zygote.proved = True
-            self._on_forked(worker, message["pid"])
+            self._warden.note(message["pid"])
+            worker.child.pid = message["pid"]
+            self._on_forked(worker)
+            self._refill_later(key)
         elif op == "exited":
             self._on_exit(worker, message)
         elif op == "unforkable":
@@ -211,30 +284,42 @@ class Workforce:
                 zygote.leave()
             self._give_another(worker)
 
+    def _on_spare(self, key: str, zygote: Zygote, spare: Child, message: Message) -> None:
+        if message["op"] == "forked":
+            spare.pid = message["pid"]
+            self._warden.note(spare.pid)
+            return
+        zygote.drop_spare()
+        if spare.pid:
+            self._warden.forget(spare.pid)
+        if message["op"] == "unforkable":
+            self._unforkable.add(key)
+
     def _forks(self, key: str) -> list[Worker]:
         """The workers of a zygote, and those that it is asked for."""
         live = self.by_number.values()
-        return [w for w in live if w.pool.function.zygote == key and w.serial not in self._processes]
+        return [w for w in live if w.pool.function.zygote == key and w.child.serial not in self._processes]
 
-    def _on_forked(self, worker: Worker, pid: int) -> None:
-        if worker.pid != pid:
-            self._warden.note(pid)
-        worker.pid = pid
+    def _on_forked(self, worker: Worker) -> None:
         if worker.ready:  # what it was told meanwhile it may not have heard
             self._signal(worker)
-        limit = worker.pool.spec.resources.memory_limit
-        if limit is not None:
-            try:
-                worker.limit = system.MemoryLimit(f"{os.getpid()}-{worker.serial}", limit)
-                self._warden.note(worker.limit.path)
-                worker.limit.add(pid)
-            except OSError as error:
-                self._notice(f"{worker.pool.spec.tag}: no hard memory limit on this machine ({error})")
+        self._limit_memory(worker)
         if worker.state is State.STOPPING or worker.death:
             self.kill(worker, worker.death)
 
+    def _limit_memory(self, worker: Worker) -> None:
+        limit = worker.pool.spec.resources.memory_limit
+        if limit is None or not worker.pid:
+            return
+        try:
+            worker.limit = system.MemoryLimit(f"{os.getpid()}-{worker.child.serial}", limit)
+            self._warden.note(worker.limit.path)
+            worker.limit.add(worker.pid)
+        except OSError as error:
+            self._notice(f"{worker.pool.spec.tag}: no hard memory limit on this machine ({error})")
+
     def _on_worker_message(self, worker: Worker) -> None:
-        for message, _ in worker.channel.receive_available():
+        for message, _ in worker.child.channel.receive_available():
             op = message["op"]
             if op == "ready":
                 self._on_ready(worker)
@@ -248,10 +333,15 @@ class Workforce:
                 self.kill(worker, {**CANCELLED, "call": message["call"], "input": message["input"]})
             elif op == "protocol_error":
                 self._notice(f"{worker.name}: a client sent bytes that are no frame: {message['text']}")
-        if worker.channel.ended:
-            self._loop.remove_reader(worker.channel)
+        if worker.child.channel.ended:
+            self._loop.remove_reader(worker.child.channel)
 
     def _on_ready(self, worker: Worker) -> None:
+        zygote = self._zygotes.get(worker.pool.function.zygote)
+        if zygote and worker.child.serial not in self._processes:
+            zygote.served.add(worker.pool.function.key)
+        if worker.ready:
+            return
         for timer in worker.timers:
             timer.cancel()
         worker.timers.clear()
@@ -312,15 +402,13 @@ class Workforce:
         if worker.pid:
             system.kill_group(worker.pid)  # children that it left behind
             self._warden.forget(worker.pid)
-        worker.logs.close()
         for timer in worker.timers:
             timer.cancel()
         # What it said last may still be unread.
-        for message, _ in worker.channel.receive_available():
+        for message, _ in worker.child.channel.receive_available():
             if message["op"] == "failed":
                 worker.death = {"kind": "startup", "error": message["error"]}
-        self._loop.remove_reader(worker.channel)
-        worker.channel.close()
+        self._forget_child(worker)
         slot = self.slots.read(number)
         death = {"kind": "exit", **end, **worker.death, "worker": worker.name}
         if slot.running:
@@ -347,13 +435,16 @@ class Workforce:
 
     def _on_zygote_end(self, key: str, zygote: Zygote, end: dict[str, Any]) -> None:
         del self._zygotes[key]
+        if zygote.spare and zygote.spare.pid:
+            self._warden.forget(zygote.spare.pid)
+        zygote.close()
         self._warden.forget(zygote.process.popen.pid)
         zygote.process.logs.close()
         for worker in self._forks(key):
-            if worker.ready:  # it has ended with its parent, or does now
-                self._on_exit(worker, end)
-            elif zygote.proved and not worker.pid:
+            if zygote.proved and not worker.pid:
                 self._give_another(worker)
+            elif worker.ready:  # it has ended with its parent, or does now
+                self._on_exit(worker, end)
             else:
                 text = "the process that imports its code ended"
                 self._on_exit(worker, {**end, "kind": "startup", "text": text, **zygote.death})
@@ -373,6 +464,6 @@ class Workforce:
     def close(self) -> None:
         """End the zygotes, when no worker is left."""
         for zygote in self._zygotes.values():
-            zygote.process.close()
+            zygote.close()
         for zygote in self._zygotes.values():
             zygote.process.reap(1.0)

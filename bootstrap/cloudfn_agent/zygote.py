@@ -21,11 +21,16 @@ from typing import Any, NoReturn
 from cloudfn import execution, remote_error, serialization, source
 from cloudfn.definition import Definition
 from cloudfn.exception import DeserializationError, NotFoundError
+from cloudfn.spec import FunctionSpec
 from cloudfn.spec_json import function_from_json
 from cloudfn_agent import output, system, worker
 from cloudfn_agent.channel import Channel, Message
+from cloudfn_agent.rehearsal import rehearse
 from cloudfn_agent.slots import Slots
 from cloudfn_agent.work import is_own_code
+
+ZYGOTE = "cloudfn-zygote"
+SPARE = "cloudfn-spare"  # what `ps` shows a process by that is no worker yet
 
 
 class Zygote:
@@ -34,8 +39,9 @@ class Zygote:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._definitions: dict[str, Definition] = {}
+        self._specs: dict[str, FunctionSpec] = {}
         self._slots: Slots | None = None
-        self._workers: dict[int, Message] = {}  # pid -> worker's number and serial
+        self._children: dict[int, int] = {}  # pid -> serial
         self._wakeup: tuple[int, int] = os.pipe()
         self._checked = False
 
@@ -52,7 +58,10 @@ class Zygote:
             for message, fds in self._channel.receive_available():
                 getattr(self, f"_on_{message['op']}")(message, fds)
 
-    def _on_init(self, message: Message, _fds: list[int]) -> None:
+    def _on_init(self, message: Message, fds: list[int]) -> None:
+        for number, fd in enumerate(fds, 1):  # where to print, for a process that was there before its pipes
+            os.dup2(fd, number)
+            os.close(fd)
         os.environ.update(message["env"])
         sys.path[:0] = message["path"]
         if message["workdir"]:
@@ -69,7 +78,10 @@ class Zygote:
         key = message["key"]
         self._checked = False  # this import may start threads
         try:
-            self._definitions[key] = load_definition(message["code"])
+            spec = function_from_json(message["spec"])
+            definition = load_definition(message["code"])
+            worker.prepare(spec, definition)
+            self._definitions[key], self._specs[key] = definition, spec
         except BaseException as error:  # noqa: BLE001 - the user's module may raise anything while it is imported
             packed = base64.b64encode(remote_error.pack(error, is_own_code)).decode()
             self._channel.send({"op": "load_failed", "key": key, "error": packed})
@@ -77,32 +89,31 @@ class Zygote:
         output.flush()
 
     def _on_fork(self, message: Message, fds: list[int]) -> None:
-        name = {"worker": message["worker"], "serial": message["serial"]}
+        serial = message["serial"]
         reason = self._why_not_fork()
         if reason or message["key"] not in self._definitions:  # the agent was told of a load that failed
             for fd in fds:
                 os.close(fd)
             if reason:
-                self._channel.send({"op": "unforkable", **name, "reason": reason})
+                self._channel.send({"op": "unforkable", "serial": serial, "reason": reason})
             return
         own_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
             system.die_with_parent(own_pid)
-            self._run_worker(message, fds, forked=True)
+            self._run_worker(fds, forked=True, rehearsal=message["key"] if message["spare"] else None)
         for fd in fds:
             os.close(fd)
-        self._workers[pid] = name
-        self._channel.send({"op": "forked", **name, "pid": pid})
+        self._children[pid] = serial
+        self._channel.send({"op": "forked", "serial": serial, "pid": pid})
 
     def _on_become(self, message: Message, fds: list[int]) -> None:
         """Where forking is not safe: this process itself is the worker."""
         if message["key"] not in self._definitions:
             worker.leave(1)
         # The agent knows the pid of the process that it started, which may be a wrapper around this one.
-        name = {"worker": message["worker"], "serial": message["serial"]}
-        self._channel.send({"op": "forked", **name, "pid": os.getpid()})
-        self._run_worker(message, fds, forked=False)
+        self._channel.send({"op": "forked", "serial": message["serial"], "pid": os.getpid()})
+        self._run_worker(fds, forked=False)
 
     def _why_not_fork(self) -> str:
         if self._checked:
@@ -125,17 +136,17 @@ class Zygote:
         self._checked = True
         return ""
 
-    def _run_worker(self, message: Message, fds: list[int], forked: bool) -> NoReturn:
+    def _run_worker(self, fds: list[int], forked: bool, rehearsal: str | None = None) -> NoReturn:
         status = 1
         try:
-            status = self._work(message, fds, forked)
+            status = self._work(fds, forked, rehearsal)
         except BaseException:  # noqa: BLE001 - a fault of ours: it must not run on as a second zygote
             sys.excepthook(*sys.exc_info())
         worker.leave(status)
 
-    def _work(self, message: Message, fds: list[int], forked: bool) -> int:
-        number, key = message["worker"], message["key"]
+    def _work(self, fds: list[int], forked: bool, rehearsal: str | None) -> int:
         control, out, err = fds
+        system.name_process(SPARE)
         if forked:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -149,14 +160,23 @@ class Zygote:
         os.close(out)
         os.close(err)
         channel = Channel(socket.socket(fileno=control))
+        if rehearsal is not None:
+            rehearse(self._specs[rehearsal])
+        begin = channel.receive()
+        if begin is None:  # nobody needed it
+            return 0
+        message, _ = begin
+        name, key = f"w{message['worker']}", message["key"]
+        system.name_process(f"cloudfn-{name}")
         assert self._slots is not None
         return worker.main(
-            f"w{number}",
-            function_from_json(message["spec"]),
+            name,
+            self._specs[key],
             self._definitions[key],
             base64.b64decode(message["parameters"]),
             channel,
-            self._slots.writer(number),
+            self._slots.writer(message["worker"]),
+            prompt=message["prompt"],
         )
 
     def _reap(self) -> None:
@@ -165,22 +185,14 @@ class Zygote:
                 pass
         except BlockingIOError:
             pass
-        while self._workers:
+        while self._children:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
             if not pid:
                 return
-            name = self._workers.pop(pid, None)
-            if name is not None:
-                self._channel.send({"op": "exited", **name, **exit_message(status, usage.ru_maxrss)})
-
-
-def exit_message(status: int, max_rss: int) -> dict[str, Any]:
-    """How a process ended, from its wait status; `max_rss` in the system's unit (KiB, bytes on macOS)."""
-    return {
-        "exit_code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
-        "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
-        "max_rss_mb": max_rss / (1024.0 if system.LINUX else 1048576.0),
-    }
+            serial = self._children.pop(pid, None)
+            if serial is not None:
+                end = system.exit_message(status, usage.ru_maxrss)
+                self._channel.send({"op": "exited", "serial": serial, "pid": pid, **end})
 
 
 def load_definition(code: dict[str, Any]) -> Definition:
@@ -223,6 +235,12 @@ def main() -> None:
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     if parent:
         system.die_with_parent(parent)
+    serve(descriptor)
+
+
+def serve(descriptor: int) -> None:
+    """Be a zygote, until the channel of this descriptor closes."""
+    system.name_process(ZYGOTE)
     try:
         Zygote(Channel(socket.socket(fileno=descriptor))).serve()
     except BrokenPipeError:  # the agent has let go of us in the midst of something; nobody wants to hear of it

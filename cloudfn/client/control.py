@@ -6,12 +6,13 @@ import itertools
 from typing import TYPE_CHECKING, Any, Callable
 
 from cloudfn import wire
-from cloudfn.connect import connect
 from cloudfn.exception import ProtocolError
 from cloudfn.stream import FrameStream
 from cloudfn.wire import Frame, FrameReader
 
 if TYPE_CHECKING:
+    import socket
+
     from cloudfn.client.reactor import Reactor
 
 Message = dict[str, Any]
@@ -21,29 +22,23 @@ class Control:
     """Messages to and from the agent.
 
     Args:
-        worker: our own name when we are a worker, else "".
-        logs: ask for what workers print.
+        sock: connected to the agent, past its door.
         on_message, on_log, on_end: called on the reactor's thread.
     """
 
     def __init__(
         self,
         reactor: Reactor,
-        address: str,
-        key: bytes,
+        sock: socket.socket,
         *,
-        worker: str,
-        logs: bool,
         on_message: Callable[[Message], None],
         on_log: Callable[[int, int, bytes], None],
         on_end: Callable[[Exception | None], None],
     ) -> None:
-        """Connect and wait for the agent. Raises what `connect` raises."""
         self._reactor = reactor
         self._on_message = on_message
         self._on_log = on_log
         self._ids = itertools.count(1)
-        sock = connect(address, key, f"/control?logs={int(logs)}&worker={worker}")
         reader = FrameReader(wire.MAX_CONTROL, frozenset({wire.CONTROL, wire.LOG}))
         self._stream = FrameStream(reactor.loop, sock, self._on_frames, on_end, reader)
         reactor.call(self._stream.start)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Sequence
 from cloudfn import wire
 from cloudfn.client.call import Call, Input, Outcome, cancelled_by_worker, failed
 from cloudfn.client.death import MAX_DEATHS, MAX_MOVES, death_error, is_blamed, startup_error
-from cloudfn.client.demand import wanted
+from cloudfn.client.demand import SPAWN_WORTH, wanted
 from cloudfn.client.lease import STALL, WORKER_TYPES, Lease
 from cloudfn.connect import LeaseGone, connect_async
 from cloudfn.exception import AuthError, ConnectionError, DeadlockError, NotFoundError, ProtocolError
@@ -22,12 +22,15 @@ from cloudfn.stream import FrameStream
 from cloudfn.wire import Frame, FrameReader
 
 if TYPE_CHECKING:
+    import socket
+
     from cloudfn.client.session import Session
     from cloudfn.spec import FunctionSpec
 
 LINGER = 1.0  # seconds that an idle lease is kept
 _REVIEW = 0.005  # seconds between looks at work that waits; grows while nothing changes
 _MAX_REVIEW = 0.1
+_SETTLE = 0.01  # seconds after a worker was granted in which no more are asked for: its first inputs take longest
 _MAX_WANTS = 128  # at a time; more are asked for as these are granted
 _BATCH_BYTES = 1 << 20
 _MEMORY = 0.9  # how much what was known weighs against the next answer
@@ -63,8 +66,13 @@ class Dispatcher:
         self._review_timer: Any = None
         self._review_delay = _REVIEW
         self._linger_timer: Any = None
+        self._resting: dict[Lease, FrameStream] = {}
+        self._rest_timer: Any = None
+        self._results: dict[Call, list[tuple[int, Outcome]]] = {}  # by call, about to be delivered
+        self._gathers = False  # more of them come at once
         self._spent = self._counted = 0.0  # seconds that so many inputs took, the older ones counting less and less
         self._moved = time.monotonic()  # when anything last went forward
+        self._granted = 0.0  # when a worker was last granted
         self._batch = min((method.max_batch_size or 1) for method in spec.methods)
         self._extra = 2 * max((method.max_batch_size or 0) for method in spec.methods)
         self._fast = not self._extra and spec.scaling.max_inputs == 1 and not spec.scaling.single_use
@@ -168,9 +176,10 @@ class Dispatcher:
             self._idle.clear()
         now = time.monotonic()
         ready = [lease for lease in self._leases.values() if lease.stream and lease.room(now) > 0]
+        sharers = max(len(ready), sum(not lease.stalled for lease in self._leases.values()))
         while self._pending and ready:
             ready.sort(key=lambda lease: len(lease.outstanding))
-            share = -(-len(self._pending) // (len(ready) * self._batch)) * self._batch
+            share = -(-len(self._pending) // (sharers * self._batch)) * self._batch
             lease = ready.pop(0)
             self._send_some(lease, min(lease.room(now), share))
 
@@ -248,10 +257,13 @@ class Dispatcher:
                 self._session.unwant(self._wants.pop())
             return
         leases = len(self._leases)
-        stalled = time.monotonic() - max((x.last_answer for x in self._leases.values()), default=self._moved)
+        now = time.monotonic()
+        stalled = now - max((x.last_answer for x in self._leases.values()), default=self._moved)
         mean = self._spent / self._counted if self._counted else None
         count = wanted(self.spec.scaling, waiting, self._batch, leases, mean, stalled)
         more = min(count - leases, _MAX_WANTS) - len(self._wants)
+        if now - self._granted < _SETTLE and max(mean or 0.0, stalled) <= SPAWN_WORTH:
+            more = min(more, 0)
         for _ in range(more):
             self._wants.add(self._session.want(self))
         for _ in range(-more):
@@ -315,13 +327,19 @@ class Dispatcher:
 
     # -- what the agent says
 
-    def on_grant(self, id: int, token: str, worker: str) -> None:
+    def on_grant(self, id: int, token: str, worker: str, park: str) -> None:
+        """`park`: name of the connection that the agent has handed to the worker; "" for none, so we make one."""
         self._wants.discard(id)
-        self._moved = time.monotonic()
+        self._moved = self._granted = time.monotonic()
         scaling = self.spec.scaling
         lease = Lease(token, worker, scaling.max_inputs * self._batch, self._extra, scaling.single_use)
         self._leases[token] = lease
-        self._session.spawn_task(self._attach(lease))
+        sock = self._session.parking.take(park)
+        if sock is None:
+            self._session.spawn_task(self._attach(lease))
+        else:
+            self._on_attached(lease, sock)
+        self._session.parking.refill()
 
     def on_refused(self, id: int, message: dict[str, Any]) -> None:
         """No worker will come: everything that waits hears why."""
@@ -436,18 +454,23 @@ class Dispatcher:
 
                 await asyncio.sleep(_REATTACH_DELAY)
                 continue
-            if lease.token not in self._leases:
+            if lease.token in self._leases:
+                self._on_attached(lease, sock)
+            else:
                 sock.close()
-                return
-            lease.sock = sock
-            lease.reader = FrameReader(types=WORKER_TYPES)
-            self._attach_stream(lease)
-            if lease.stream:
-                body = wire.pack_pairs(list(lease.outstanding))
-                lease.stream.send(wire.encode(wire.RESUME, body, ack=lease.seq))
-            self._pump()
             return
         self.on_lost(lease.token, {"kind": "unreachable", "text": "its agent does not answer any more"})
+
+    def _on_attached(self, lease: Lease, sock: socket.socket) -> None:
+        """A new connection of a lease begins with what we have and what we wait for."""
+        lease.sock = sock
+        lease.reader = FrameReader(types=WORKER_TYPES)
+        self._attach_stream(lease)
+        if lease.stream:
+            body = wire.pack_pairs(list(lease.outstanding))
+            flags = wire.SHARES_MEMORY if self._session.segments.folder else 0
+            lease.stream.send(wire.encode(wire.RESUME, body, flags=flags, ack=lease.seq))
+        self._pump()
 
     def _attach_stream(self, lease: Lease) -> None:
         """Let the reactor read a lease."""
@@ -494,11 +517,42 @@ class Dispatcher:
                         self._finish(returned, Outcome(wire.CANCELLED, b""))
                     elif returned:
                         self._pending.appendleft(returned)
+        if not self._gathers:
+            self._deliver()
         acknowledgement = lease.acknowledgement()
         if acknowledgement and lease.stream:
             lease.stream.send(acknowledgement)
         self._review_delay = _REVIEW
         self._pump()
+        self._rest(lease)
+
+    def _rest(self, lease: Lease) -> None:
+        """Leave a worker alone while it has enough to do; see `Lease.rest`."""
+        rest, stream = lease.rest(), lease.stream
+        if not stream or lease.paused:
+            return
+        if not rest:
+            stream.start()
+            return
+        stream.pause()
+        self._resting[lease] = stream
+        if self._rest_timer is None:
+            self._rest_timer = self._loop.call_later(rest, self._end_rest)
+
+    def _end_rest(self) -> None:
+        """Read all workers at once: one that could rest for longer costs least together with the others."""
+        self._rest_timer = None
+        resting, self._resting = self._resting, {}
+        self._gathers = True
+        try:
+            for lease, stream in resting.items():
+                if lease.stream is stream and not lease.paused:
+                    stream.drain()
+                    if lease not in self._resting and not stream.closed:
+                        self._rest(lease)
+        finally:
+            self._gathers = False
+            self._deliver()
 
     def _pause(self, lease: Lease) -> None:
         """Stop reading a generator whose consumer is behind, which holds up its worker in turn; but nobody else."""
@@ -516,7 +570,14 @@ class Dispatcher:
                 lease.paused = False
                 lease.stream.start()
 
+    def _deliver(self) -> None:
+        """What ended well, all of it together: each time wakes up who waits."""
+        results, self._results = self._results, {}
+        for call, outcomes in results.items():
+            call.deliver(outcomes)
+
     def _on_result(self, lease: Lease, frame: Frame) -> None:
+        """Keep what ended well for `_deliver`; deliver the rest, or see that it is tried again."""
         pop = lease.outstanding.pop
         if frame.items == 1:
             item = pop((frame.call, frame.first), None)
@@ -528,6 +589,10 @@ class Dispatcher:
                 self._finish(item, failed(cancelled_by_worker()))
             elif frame.flags == wire.ERROR and item.call.cancelled:  # whatever the code made of it
                 self._finish(item, Outcome(wire.CANCELLED, b""))
+            elif frame.flags == wire.OK:
+                self.done += 1
+                outcome = Outcome(wire.OK, frame.body, frame.buffers)
+                self._results.setdefault(item.call, []).append((item.index, outcome))
             else:
                 self._finish(item, Outcome(frame.flags, frame.body, frame.buffers))
             return
@@ -540,7 +605,7 @@ class Dispatcher:
                 outcomes.append((item.index, Outcome(frame.flags, body)))
         self.done += len(outcomes)
         if call:
-            call.deliver(outcomes)
+            self._results.setdefault(call, []).extend(outcomes)
 
     def _finish(self, item: Input, outcome: Outcome) -> None:
         if outcome.status in (wire.OK, wire.END):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from cloudfn import serialization
 from cloudfn.exception import SerializationError
-from cloudfn.serialization import Encoder
+from cloudfn.serialization import ATOMS, Encoder
 
 if TYPE_CHECKING:
     from cloudfn.client.target import Target
@@ -27,6 +28,8 @@ class Encoders:
         Raises:
             SerializationError: naming the argument and the attribute in it.
         """
+        if not kwargs and ATOMS.issuperset(map(type, args)):
+            return pickle.dumps((args, {}), 5), ()
         try:
             encoder: Encoder = self._local.encoder
         except AttributeError:

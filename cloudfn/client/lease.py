@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import time
-from typing import Sequence
+from typing import Callable, Sequence
 
 from cloudfn import wire
 from cloudfn.client.call import Input
@@ -15,8 +16,14 @@ from cloudfn.wire import Frame, FrameReader
 
 WORKER_TYPES = frozenset({wire.RESULT, wire.YIELD, wire.RETURNED})
 _TARGET = 0.005  # seconds of work that should lie ready at a worker, so that it never waits for us
+_AHEAD = 24  # inputs that should, if that takes no longer than:
+_MAX_TARGET = 0.025
+_SINGLE = 0.0002  # seconds; a worker itself gathers the results of inputs that take less
+_MAX_REST = 0.01
 _MAX_WINDOW = 4096
-STALL = 0.02  # seconds of silence after which nothing more is sent to a worker, and what it has not begun is taken back
+STALL = 0.03  # seconds of silence after which nothing more is sent to a worker, and what it has not begun is taken back
+_SPIN_MEAN = 0.00005  # seconds that an input takes at most for its caller to look for the answer without sleeping
+_SPIN = 0.0002  # seconds after which it sleeps all the same
 _ACK_BYTES = 1 << 20
 _ACK_FRAMES = 256
 
@@ -46,7 +53,9 @@ class Lease:
         self.paused = False  # we do not read it: the consumer of its generator is behind
         self.idle_since = time.monotonic()
         self.sock: socket.socket | None = None
-        self.reader = FrameReader(types=WORKER_TYPES)
+        self._polled: socket.socket | None = None  # what `_poll` waits for
+        self._poll: Callable[[float | None], object]
+        self.reader: FrameReader
         self.stream: FrameStream | None = None
         self.seq = 0  # of the last frame that we have
         self._extra = extra
@@ -65,7 +74,16 @@ class Lease:
             return self.capacity + self._extra
         if self.mean is None:
             return 1
-        return min(_MAX_WINDOW, 1 + int(_TARGET / max(self.mean, 1e-6)))
+        target = min(max(_TARGET, _AHEAD * self.mean), _MAX_TARGET)
+        return min(_MAX_WINDOW, 1 + int(target / max(self.mean, 1e-6)))
+
+    def rest(self) -> float:
+        """Seconds for which it may be left alone, since it has work for twice as long: results that come meanwhile are
+        read together, and so cost less. 0 where that is not worth it."""
+        if self.mean is None or self.mean < _SINGLE or self.capacity > 1 or self.recalled or self.stalled:
+            return 0.0
+        seconds = min((len(self.outstanding) - 1) * self.mean / 2, _MAX_REST)
+        return seconds if seconds > 2 * self.mean else 0.0
 
     def room(self, now: float) -> int:
         """How many more inputs may be sent; behind an input that takes long, none."""
@@ -116,7 +134,13 @@ class Lease:
         assert sock is not None
         try:
             send_all(sock, pieces)
-            if patience is not None and not readable(sock, patience):
+            if self._polled is not sock:
+                self._polled, poll = sock, select.poll()
+                poll.register(sock, select.POLLIN)
+                self._poll = poll.poll
+            # Not by waiting in `recv`: Linux wakes who waits there also when the peer has read what we sent, which
+            # makes two wake-ups for each answer.
+            if not self._spin() and not self._poll(None if patience is None else patience * 1000):
                 return None
             reader = self.reader
             while True:
@@ -135,6 +159,18 @@ class Lease:
             raise
         self.shut()
         raise ConnectionError(f"the connection to worker {self.worker} was cut")
+
+    def _spin(self) -> bool:
+        """Look for an answer that is about to come, instead of sleeping: to wake a thread of an idle core takes longer
+        than such a call does. Whoever else wants this core, the worker too, has it in between."""
+        if self.mean is None or self.mean > _SPIN_MEAN:
+            return False
+        end = time.monotonic() + _SPIN
+        while not self._poll(0):
+            os.sched_yield()
+            if time.monotonic() > end:
+                return False
+        return True
 
     def received_direct(self, frame: Frame) -> None:
         """After `exchange`: what `note` does, at less cost."""
@@ -166,9 +202,3 @@ class Lease:
         elif self.sock:
             self.sock.close()
         self.sock = None
-
-
-def readable(sock: socket.socket, patience: float) -> bool:
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(patience * 1000))

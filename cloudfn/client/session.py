@@ -10,7 +10,7 @@ import base64
 import hashlib
 import threading
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 
 from cloudfn import execution
 from cloudfn.client import mapping
@@ -21,9 +21,11 @@ from cloudfn.client.dispatch import Dispatcher
 from cloudfn.client.encode import Encoders
 from cloudfn.client.handle import CallHandle as CallHandle
 from cloudfn.client.lending import Lender
+from cloudfn.client.parking import Parking
 from cloudfn.client.reactor import Reactor
 from cloudfn.client.reporting import Reporter
 from cloudfn.client.target import FunctionPayload, Target, apply_overrides
+from cloudfn.connect import close_unused, connect, start_connecting
 from cloudfn.exception import ConnectionError, Error, ExecutionError, NotFoundError, VersionError
 from cloudfn.provider import NO_MATERIALS, Runtime
 from cloudfn.shared import Segments
@@ -31,6 +33,8 @@ from cloudfn.spec import digest
 from cloudfn.spec_json import function_from_json, function_to_json
 
 if TYPE_CHECKING:
+    import socket
+
     from cloudfn.events import Events
     from cloudfn.provider import Machine, Provider, Report
 
@@ -43,12 +47,19 @@ class Session:
 
     Args:
         provider: the place to run; None in a worker, which calls `attach`.
+        machine: of that place, ours from now on, where one was started ahead; else `open` starts it.
         report: takes lines of progress while images are built and machines start.
         events: takes everything that happens, for terminal and log file; None for nobody.
     """
 
     def __init__(
-        self, app_name: str, provider: Provider | None, *, report: Report, events: Events | None = None
+        self,
+        app_name: str,
+        provider: Provider | None,
+        *,
+        report: Report,
+        machine: Machine | None = None,
+        events: Events | None = None,
     ) -> None:
         self.app_name = app_name
         self.encoders = Encoders()
@@ -57,10 +68,12 @@ class Session:
         self.segments = Segments("", "")
         self.reactor = Reactor()
         self.lender = Lender(self)
+        self.parking = Parking(self)
         self._provider = provider
         self._report = report
         self._reporter = Reporter(app_name, events)
-        self._machine: Machine | None = None
+        self._machine = machine
+        self._connecting: Future[socket.socket] | None = None
         self._control: Control | None = None
         self._payloads: dict[str, FunctionPayload] = {}  # by tag
         self._keys: dict[str, FunctionPayload] = {}  # what the agent knows, by key
@@ -78,19 +91,29 @@ class Session:
 
     # -- life
 
-    def open(self, functions: Sequence[FunctionPayload]) -> None:
-        """Start the machine, build images, ship code, tell the agent of every function."""
+    def open(self, collect: Callable[[], Sequence[FunctionPayload]]) -> None:
+        """Start the machine, build images, ship code, tell the agent of every function.
+
+        Args:
+            collect: finds the functions; called while the agent gets ready.
+        """
         assert self._provider is not None
         self._reporter.state("starting")
         try:
-            self._machine = self._provider.start(self.app_name, self._report)
-            self._reporter.record(self._machine.log_path)
+            machine = self._machine = self._machine or self._provider.start(self.app_name, self._report)
+            self.address, self.key = machine.address, machine.key
+            self._connecting = start_connecting(machine.address, machine.key, "/control?logs=1")
+            self._reporter.record(machine.log_path)
             self.reactor.start()
-            self.segments = Segments(self._machine.shared, "client")
-            self._connect(self._machine.address, self._machine.key, worker="", logs=True)
-            for payload in functions:
-                self._payloads[payload.spec.tag] = payload
-                self._register(payload.spec.tag, payload)
+            self.segments = Segments(machine.shared, "client")
+            functions = {payload.spec.tag: payload for payload in collect()}
+            messages = [self._registration(tag, payload) for tag, payload in functions.items()]
+            self._listen(self._connecting.result())
+            self._payloads.update(functions)
+            asked = [self._begin_ask(message, f"registered {message['key']}") for message in messages]
+            for future in asked:
+                future.result(_START_PATIENCE)
+            self._keys.update(functions)
         except BaseException:
             self.close()
             raise
@@ -101,7 +124,8 @@ class Session:
         """Become a client of the agent that this worker belongs to."""
         self.reactor.start()
         self.segments = Segments(door.shared, door.worker)
-        self._connect(door.address, door.key, worker=door.worker, logs=False)
+        self.address, self.key = door.address, door.key
+        self._listen(connect(door.address, door.key, f"/control?logs=0&worker={door.worker}"))
         answer = self._ask({"op": "functions"}, "functions")
         for function in answer["functions"]:
             spec = function_from_json(function["spec"])
@@ -110,14 +134,10 @@ class Session:
             if function["key"] == spec.tag:
                 self._payloads[spec.tag] = payload
 
-    def _connect(self, address: str, key: bytes, *, worker: str, logs: bool) -> None:
-        self.address, self.key = address, key
+    def _listen(self, sock: socket.socket) -> None:
         self._control = Control(
             self.reactor,
-            address,
-            key,
-            worker=worker,
-            logs=logs,
+            sock,
             on_message=self._on_message,
             on_log=self._reporter.log,
             on_end=self._on_end,
@@ -139,6 +159,8 @@ class Session:
         if self._machine:
             self.segments.close()
             self._machine.close()
+        if self._connecting and not self._control:
+            self._connecting.add_done_callback(close_unused)
         self._reporter.close(opened=self._machine is not None)
 
     async def _end(self, error: BaseException) -> None:
@@ -146,13 +168,22 @@ class Session:
         for dispatcher in self._by_pool.values():
             dispatcher.fail_all(error)
         self.lender.end()
+        self.parking.close()
         if self._control:
             self._control.close()
 
     # -- functions
 
     def _register(self, key: str, payload: FunctionPayload) -> None:
-        """Build, ship, tell. Raises what the provider raises, and VersionError for code that the image cannot run."""
+        """Build, ship, tell the agent. Raises as `_registration`."""
+        self._ask(self._registration(key, payload), f"registered {key}")
+        self._keys[key] = payload
+
+    def _registration(self, key: str, payload: FunctionPayload) -> Message:
+        """Build and ship; what the agent is to be told then.
+
+        Raises what the provider raises, and VersionError for code that the image cannot run.
+        """
         assert self._provider is not None
         spec = payload.spec
         self._provider.admit(spec, self._report)
@@ -170,18 +201,14 @@ class Session:
         if payload.value is not None:
             code["value"] = hashlib.sha256(payload.value).hexdigest()
             code["path"] = self._provider.ship(code["value"], payload.value)
-        self._ask(
-            {
-                "op": "register",
-                "key": key,
-                "spec": function_to_json(spec),
-                "runtime": runtime.to_json(),
-                "code": code,
-                "environment": dict(payload.environment),
-            },
-            f"registered {key}",
-        )
-        self._keys[key] = payload
+        return {
+            "op": "register",
+            "key": key,
+            "spec": function_to_json(spec),
+            "runtime": runtime.to_json(),
+            "code": code,
+            "environment": dict(payload.environment),
+        }
 
     def _build(self, payload: FunctionPayload) -> Runtime:
         """Each image once, however many functions share it."""
@@ -316,7 +343,9 @@ class Session:
         id = self._control.next_id()
         self._wants[id] = dispatcher
         parameters = base64.b64encode(dispatcher.parameters).decode()
-        self.send_control({"op": "want", "id": id, "key": dispatcher.key, "parameters": parameters})
+        self.send_control(
+            {"op": "want", "id": id, "key": dispatcher.key, "parameters": parameters, "park": self.parking.name}
+        )
         return id
 
     def unwant(self, id: int) -> None:
@@ -332,18 +361,21 @@ class Session:
 
     def _ask(self, message: Message, answer: str) -> Message:
         """Send a message and wait for the answer of this name."""
+        return self._begin_ask(message, answer).result(_START_PATIENCE)
+
+    def _begin_ask(self, message: Message, answer: str) -> Future[Message]:
         future: Future[Message] = Future()
         self._answers[answer] = future
         assert self._control is not None
         self._control.send_soon(message)
-        return future.result(_START_PATIENCE)
+        return future
 
     def _on_message(self, message: Message) -> None:
         op = message["op"]
         if op == "grant":
             dispatcher = self._wants.pop(message["id"])
             self._lease_owners[message["lease"]] = dispatcher
-            dispatcher.on_grant(message["id"], message["lease"], message["worker"])
+            dispatcher.on_grant(message["id"], message["lease"], message["worker"], message.get("park", ""))
         elif op == "refused":
             self._wants.pop(message["id"]).on_refused(message["id"], message)
         elif op in ("recall", "lost", "cut"):

@@ -7,10 +7,10 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from dataclasses import dataclass
 from typing import Mapping, Sequence
 
 from cloudfn.provider import Report
+from cloudfn.record import dataclass
 
 # uv lists every package it changes; in a large image that is hundreds of lines that nobody asked for.
 _NOISE = (" + ", " - ", " ~ ")

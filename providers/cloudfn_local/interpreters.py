@@ -6,11 +6,11 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
 
 from cloudfn.exception import ImageBuildError
+from cloudfn.record import dataclass
 
 _PROBE = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
 

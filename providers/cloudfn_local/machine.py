@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Mapping
+
+from cloudfn_agent.environment import base_environment
 
 from cloudfn import auth
 from cloudfn.exception import ResourceExhaustedError, ResourceUnavailableError
@@ -21,7 +20,11 @@ from cloudfn.shared import make_folder
 from cloudfn_local import paths
 from cloudfn_local.runtime_path import runtime_path
 
-_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from cloudfn_agent.main import main; main()"
+# Nothing of the current folder, which Python 3.10 would search first, and no startup without bytecode for the next run.
+_BOOT = (
+    "import sys; sys.path[:] = [sys.argv.pop(1), *filter(None, sys.path)]; sys.dont_write_bytecode = False; "
+    "from cloudfn_agent.main import main; main()"
+)
 _KEPT_RUNS = 20
 _END_PATIENCE = 10.0  # seconds for an agent to clean up, once nobody talks to it any more
 
@@ -33,62 +36,74 @@ class LocalMachine(Machine):
         run_id: names the run for `cloudfn ps`.
     """
 
-    def __init__(self, app: str, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, app: str, settings: Mapping[str, Any] | None = None, tcp: bool = False) -> None:
         """`settings`: fields of the agent's `Config` that differ from what it has by itself (grace periods, cores).
+        `tcp`: be reached over loopback, and share no memory, as a machine behind an SSH tunnel.
 
         Raises `ResourceExhaustedError` or `ResourceUnavailableError` when the agent cannot be started."""
-        self.run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        self.run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
         self.key = auth.new_key()
         self._record = runs_dir() / self.run_id
+        self.log_path = self._record / "events.jsonl"
+        runtime = runtime_path()
         try:
             self._record.mkdir(mode=0o700)
-            # Not below the state folder: the path of a Unix socket has 107 bytes at most.
-            self._folder = Path(tempfile.mkdtemp(prefix="cloudfn-"))
         except OSError as error:
             raise ResourceExhaustedError(f"no folder can be made for the run: {error}") from error
-        self.shared = make_folder()
-        self.log_path = self._record / "events.jsonl"
-        self.address = f"unix:{self._folder}/door"
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(f"{self._folder}/door")
-        listener.listen(128)
+        listener = socket.socket(socket.AF_INET if tcp else socket.AF_UNIX)
         self._owner, theirs = socket.socketpair()
         with listener, theirs:
-            self._agent = self._start(app, settings or {}, listener, theirs)
+            # First the process, which takes longest, then what it will be told: it shares the socket, bound or not.
+            self._agent = self._spawn(runtime, listener, theirs)
+            try:
+                self._folder, self._shared = _make_folders()
+                self.shared = "" if tcp else self._shared
+                self.address = _listen_tcp(listener) if tcp else _listen(listener, f"{self._folder}/door")
+                self._configure(app, settings or {}, runtime, listener, theirs)
+            except BaseException:
+                self._agent.kill()
+                self._agent.wait()
+                self._owner.close()
+                raise
         self._write_record(app)
 
-    def _start(
-        self, app: str, settings: Mapping[str, Any], listener: socket.socket, owner: socket.socket
-    ) -> subprocess.Popen[bytes]:
-        runtime = runtime_path()
-        config = {
-            "listener": listener.fileno(),
-            "owner": owner.fileno(),
-            "address": self.address,
-            "key": self.key.hex(),
-            "app": app,
-            "folder": str(self._folder),
-            "runtime": runtime,
-            "shared": self.shared,
-            **settings,
-        }
+    def _spawn(self, runtime: str, listener: socket.socket, owner: socket.socket) -> subprocess.Popen[bytes]:
         try:
             with (self._record / "agent.log").open("wb") as log:
-                agent = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-c", _BOOT, runtime],
+                return subprocess.Popen(
+                    [sys.executable, "-c", _BOOT, runtime],
+                    env=base_environment(),
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
                     pass_fds=[listener.fileno(), owner.fileno()],
                     start_new_session=True,  # Ctrl-C in the terminal is ours alone
                 )
-            assert agent.stdin is not None
-            with agent.stdin as stdin:
+        except OSError as error:
+            self._owner.close()
+            raise ResourceUnavailableError(f"the agent cannot be started: {error}") from error
+
+    def _configure(
+        self, app: str, settings: Mapping[str, Any], runtime: str, listener: socket.socket, owner: socket.socket
+    ) -> None:
+        config = {
+            "listener": listener.fileno(),
+            "owner": owner.fileno(),
+            "address": self.address,
+            "key": self.key.hex(),
+            "app": app,
+            "folder": self._folder,
+            "runtime": runtime,
+            "shared": self._shared,
+            **settings,
+        }
+        assert self._agent.stdin is not None
+        try:
+            with self._agent.stdin as stdin:
                 stdin.write(json.dumps(config).encode())
         except OSError as error:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            raise ResourceUnavailableError(f"the agent cannot be started: {error}") from error
-        return agent
+            _remove(self._folder, self._shared)
+            raise ResourceUnavailableError(f"the agent has ended at its start: {error}") from error
 
     def _write_record(self, app: str) -> None:
         record = {
@@ -99,8 +114,8 @@ class LocalMachine(Machine):
             "started": time.time(),
             "address": self.address,
             "key": self.key.hex(),
-            "folder": str(self._folder),
-            "shared": self.shared,
+            "folder": self._folder,
+            "shared": self._shared,
         }
         path = self._record / "run.json"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -116,8 +131,38 @@ class LocalMachine(Machine):
         except subprocess.TimeoutExpired:
             self._agent.kill()
             self._agent.wait()
-        for folder in filter(None, (str(self._folder), self.shared)):
-            shutil.rmtree(folder, ignore_errors=True)  # if the agent was killed, it could not
+        _remove(self._folder, self._shared)  # if the agent was killed, it could not
+
+
+def _make_folders() -> tuple[str, str]:
+    """The agent's own, and one in shared memory. Raises `ResourceExhaustedError`."""
+    import tempfile
+
+    try:
+        # Not below the state folder: the path of a Unix socket has 107 bytes at most.
+        return tempfile.mkdtemp(prefix="cloudfn-"), make_folder()
+    except OSError as error:
+        raise ResourceExhaustedError(f"no folder can be made for the run: {error}") from error
+
+
+def _remove(*folders: str) -> None:
+    import shutil
+
+    for folder in filter(None, folders):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _listen(listener: socket.socket, path: str) -> str:
+    listener.bind(path)
+    listener.listen(128)
+    return f"unix:{path}"
+
+
+def _listen_tcp(listener: socket.socket) -> str:
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(128)
+    host, port = listener.getsockname()
+    return f"tcp:{host}:{port}"
 
 
 def runs_dir() -> Path:
@@ -136,7 +181,6 @@ def prune(keep: int) -> None:
         if record is not None and not is_over(record):
             continue
         if record is not None:
-            for folder in filter(None, (record["folder"], record.get("shared"))):
-                shutil.rmtree(folder, ignore_errors=True)
+            _remove(record["folder"], record.get("shared", ""))
         if number < len(records) - keep:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(str(path))

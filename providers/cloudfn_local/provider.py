@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 from cloudfn.exception import ResourceUnavailableError
 from cloudfn.provider import NO_MATERIALS, Materials, Provider, Report, Runtime, Shippable
 from cloudfn.spec import FunctionSpec, ImageSpec
 from cloudfn_local import paths
 from cloudfn_local.machine import LocalMachine
-from cloudfn_local.runs import LocalRuns
-from cloudfn_local.secret_store import SecretStore
+
+if TYPE_CHECKING:
+    from cloudfn_local.runs import LocalRuns
+    from cloudfn_local.secret_store import SecretStore
 
 STRICT_VARIABLE = "CLOUDFN_STRICT_GPU"
 
@@ -23,17 +24,23 @@ class LocalProvider(Provider):
     """The default provider; needs no account and no set-up.
 
     Attributes:
-        agent_settings: for every agent that it starts, see `LocalMachine`.
+        agent_settings, tcp: for every agent that it starts, see `LocalMachine`.
     """
 
+    starts_at_once = True
     agent_settings: Mapping[str, Any] = {}
+    tcp = False
 
     @cached_property
     def secrets(self) -> SecretStore:
+        from cloudfn_local.secret_store import SecretStore
+
         return SecretStore()
 
     @cached_property
     def runs(self) -> LocalRuns:
+        from cloudfn_local.runs import LocalRuns
+
         return LocalRuns()
 
     def build(self, image: ImageSpec, report: Report, materials: Materials = NO_MATERIALS) -> Runtime:
@@ -53,7 +60,7 @@ class LocalProvider(Provider):
         return str(place)
 
     def start(self, app: str, report: Report) -> LocalMachine:
-        return LocalMachine(app, self.agent_settings)
+        return LocalMachine(app, self.agent_settings, self.tcp)
 
     def admit(self, spec: FunctionSpec, report: Report) -> None:
         """Say once that a function which asks for a GPU runs on CPU here; refuse it if the user wants that."""
@@ -73,4 +80,6 @@ class LocalProvider(Provider):
 
 def has_gpu() -> bool:
     """True where an NVIDIA driver shows a device. (Which one it is, is not compared yet.)"""
+    import shutil
+
     return shutil.which("nvidia-smi") is not None and any(Path("/dev").glob("nvidia[0-9]*"))

@@ -8,7 +8,6 @@ import os
 import stat
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
@@ -20,6 +19,7 @@ from cloudfn.exception import (
     ResourceExhaustedError,
     TimeoutError,
 )
+from cloudfn.record import dataclass
 from cloudfn_local import paths
 
 LOCK_SECONDS = 10.0  # a writer holds the lock for milliseconds

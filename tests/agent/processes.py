@@ -24,6 +24,14 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = PATI
         time.sleep(0.01)
 
 
+def name_of(pid: int) -> str:
+    """What `ps` shows it by; "" when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 class Mark:
     """A mark that starts with `LC_`, which the agent hands on to zygotes and workers as part of the locale."""
 
@@ -50,14 +58,27 @@ class Mark:
         return [pid for pid, command in self.processes().items() if words in command]
 
     def parent(self, pid: int) -> int:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        """0 for a process that is gone."""
+        try:
+            return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            return 0
 
     def zygotes(self) -> list[int]:
-        return [pid for pid in self.find("cloudfn_agent.zygote") if pid not in self.workers()]
+        """Also processes that were to be one and became a worker themselves, since their code must not be forked."""
+        agents = self.agents()
+        return self.named("cloudfn-zygote") + [pid for pid in self.named("cloudfn-w") if self.parent(pid) in agents]
 
     def workers(self) -> list[int]:
-        all_zygotes = set(self.find("cloudfn_agent.zygote"))
-        return [pid for pid in all_zygotes if self.parent(pid) in all_zygotes]
+        """Forks of a zygote, without those that are only ready to become one."""
+        agents = self.agents()
+        return [pid for pid in self.named("cloudfn-w") if self.parent(pid) not in (0, *agents)]
+
+    def spares(self) -> list[int]:
+        return self.named("cloudfn-spare")
+
+    def named(self, start: str) -> list[int]:
+        return [pid for pid in self.processes() if name_of(pid).startswith(start)]
 
     def agents(self) -> list[int]:
         """The agent, without its warden (which is its child)."""

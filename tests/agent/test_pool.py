@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from typing import Any
 
 from cloudfn_agent import pool as pools
-from cloudfn_agent.channel import Channel
 from cloudfn_agent.pool import LIVE, Function, Lease, Pool, Request, State, Worker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudfn.spec import CodeSpec, FunctionSpec, GPUSpec, Resources, Scaling
-
-CHANNEL = Channel(socket.socketpair()[0])
 
 
 class Caller:
@@ -25,7 +21,7 @@ def make_pool(scaling: Scaling, states: list[State], requests: int = 0, gpu: boo
     resources = Resources(gpus=(GPUSpec("T4"),) if gpu else ())
     spec = FunctionSpec("f", CodeSpec(), scaling=scaling, resources=resources)
     pool = Pool(Function("f", spec, {}, {}, {}, "z"), b"")
-    pool.workers = [Worker(n, pool, CHANNEL, None, state=state) for n, state in enumerate(states)]  # type: ignore[arg-type]
+    pool.workers = [Worker(n, pool, None, state=state) for n, state in enumerate(states)]  # type: ignore[arg-type]
     pool.requests.extend(Request(Caller(), n) for n in range(requests))  # type: ignore[arg-type]
     return pool
 

@@ -33,7 +33,7 @@ system.die_with_parent(-1)
 assert system.thread_count() == 1
 assert system.open_accelerators() == []
 assert system.memory_mb() > 0
-from cloudfn_agent.zygote import exit_message
+from cloudfn_agent.system import exit_message
 assert exit_message(0, 5 << 20)["max_rss_mb"] == 5.0
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
