@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks import tunnel
+
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv-bench"
 PYTHON = VENV / "bin" / "python"
 REQUIREMENTS = ROOT / "benchmarks" / "requirements.txt"
-PACKAGES = ("cloudfn", "distributed", "loky", "numpy", "ray")
+PACKAGES = ("cloudfn", "distributed", "joblib", "loky", "numpy", "ray")
 
 
 def ensure() -> None:
@@ -32,6 +35,20 @@ def ensure() -> None:
     done.write_text(wanted)
 
 
+def ensure_ssh() -> None:
+    """Install OpenSSH's server and client where they are missing and we may; else say what is missing."""
+    if not tunnel.missing():
+        return
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        print("benchmarks: installing OpenSSH", flush=True)
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        packages = ("openssh-server", "openssh-client")
+        for command in (("update", "-qq"), ("install", "-qq", "-y", "--no-install-recommends", *packages)):
+            subprocess.run(["apt-get", *command], env=quiet, stdout=subprocess.DEVNULL)
+    if missing := tunnel.missing():
+        print(f"benchmarks: no figures through SSH: {', '.join(missing)} missing", flush=True)
+
+
 def find_uv() -> str:
     try:
         from uv import find_uv_bin
@@ -47,8 +64,10 @@ def run(*command: str) -> None:
 
 
 def variables() -> dict[str, str]:
-    """The environment of every process under test; its workers find this package by it, and nobody calls home."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    """The environment of every process under test; its workers find this package by it, nobody calls home, and
+    no start compiles what an earlier one has compiled."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def describe() -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
-from typing import Any, Callable
+from typing import Callable
 
 from benchmarks.system import System
 
 Values = dict[str, float]
+Measure = Callable[[System, bool], Values]
 
 ARRAY_BYTES = 100_000_000
 WORKERS = 2
@@ -65,24 +67,15 @@ def efficiency(system: System, seconds: list[float]) -> Values:
 
 def array(system: System, quick: bool) -> Values:
     """An array to a worker and back."""
-    return array_rate(system, system.round_trip, quick)
-
-
-def array_tcp(system: System, quick: bool) -> Values:
-    """The same through a TCP stream."""
-    return array_rate(system, system.stream_round_trip, quick)
-
-
-def array_rate(system: System, round_trip: Callable[[Any], Any], quick: bool) -> Values:
     import numpy
 
     system.start("echo")
     sent = numpy.random.default_rng(0).integers(0, 255, ARRAY_BYTES, dtype=numpy.uint8)
-    round_trip(sent)
+    system.round_trip(sent)
     times = []
     for _ in range(2 if quick else 5):
         began = time.perf_counter()
-        got = round_trip(sent)
+        got = system.round_trip(sent)
         times.append(time.perf_counter() - began)
         check(bool(numpy.array_equal(got, sent)))
         del got
@@ -91,9 +84,18 @@ def array_rate(system: System, round_trip: Callable[[Any], Any], quick: bool) ->
 
 def worker(system: System, quick: bool) -> Values:
     """One more worker, from asking to its first result."""
-    system.start("noop")
-    check(list(system.map(range(20))) == list(range(20)))
-    return {"ms": percentile([system.another_worker() for _ in range(3 if quick else 5)], 50) * 1000}
+    return start_up(system, "noop", quick)
+
+
+def worker_numpy(system: System, quick: bool) -> Values:
+    """The same for a function that needs numpy."""
+    return start_up(system, "total", quick)
+
+
+def start_up(system: System, work: str, quick: bool) -> Values:
+    system.start(work)
+    check(system.call(1) == 1)
+    return {"ms": percentile([system.another_worker() for _ in range(5 if quick else 7)], 50) * 1000}
 
 
 def idle(system: System, quick: bool) -> Values:
@@ -104,14 +106,51 @@ def idle(system: System, quick: bool) -> Values:
     return {}
 
 
-INSIDE: dict[str, Callable[[System, bool], Values]] = {
+def by_road(road: str, measure: Measure) -> Measure:
+    def take(system: System, quick: bool) -> Values:
+        system.use_road(road)
+        return measure(system, quick)
+
+    return take
+
+
+def on_one_core(measure: Measure) -> Measure:
+    """With the whole system on one core. Where a blocking call ends up otherwise is the scheduler's mood: to wake a
+    process on an idle core of a virtual machine takes several times as long as the call itself.
+    """
+
+    def take(system: System, quick: bool) -> Values:
+        if not hasattr(os, "sched_setaffinity"):
+            raise NotImplementedError
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        return measure(system, quick)
+
+    return take
+
+
+def with_numpy(measure: Measure) -> Measure:
+    """Whoever forks workers has imported numpy before; the others import it in each worker."""
+
+    def take(system: System, quick: bool) -> Values:
+        import numpy  # noqa: F401
+
+        return measure(system, quick)
+
+    return take
+
+
+INSIDE: dict[str, Measure] = {
     "call": call,
+    "call_core": on_one_core(call),
+    "call_ssh": by_road("ssh", call),
     "map": map_noop,
     "cpu": cpu,
     "mixed": mixed,
     "array": array,
-    "array_tcp": array_tcp,
+    "array_tcp": by_road("tcp", array),
+    "array_ssh": by_road("ssh", array),
     "worker": worker,
+    "worker_numpy": with_numpy(worker_numpy),
     "memory": idle,
 }
 

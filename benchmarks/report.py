@@ -11,7 +11,7 @@ from benchmarks.figures import FIGURES, TARGETS, Figure, Target
 from benchmarks.summary import BUSY_BOUND, NOISE_BOUND, Summary
 
 FOLDER = Path(__file__).resolve().parent
-ORDER = ("floor", "cloudfn", "pool", "executor", "loky", "dask", "ray", "ray-actor")
+ORDER = ("floor", "cloudfn", "pool", "executor", "loky", "joblib", "dask", "ray", "ray-actor")
 TITLES = {figure.name: figure for figure in FIGURES}
 
 INTRODUCTION = """# How fast it is
@@ -27,9 +27,18 @@ its efficiency is below {busy:.0%}, the machine was too noisy to tell, and the t
 between the quartiles, over the median.
 
 - What a system is asked is what its users write: one call for each input, no batches made by hand, defaults otherwise.
-- Ray's and Dask's maps are of 8,000 and 4,000 inputs instead of 20,000; what counts is the rate.
+- Ray's, joblib's and Dask's maps are of 8,000, 8,000 and 4,000 inputs instead of 20,000; what counts is the rate.
+- To wake a process on an idle core of a virtual machine can take several times as long as the call. Whether client and
+  worker of a blocking call share a core is the scheduler's mood, for the floor too; so calls are timed twice: as the
+  scheduler likes, and with each system's processes all on one core, where the figures repeat.
+- A new worker of Pool, ProcessPoolExecutor and loky is a new pool of one, since none of them grows when asked to. The
+  first two fork the calling process; the others start a Python, and import what the function needs.
+- Through TCP and `ssh -L` (a loopback sshd of its own) cloudfn's workers share no memory with the client.
 - An array that comes back may be a view of shared memory (floor, Ray, cloudfn); it is checked after the clock stops.
 - `python script.py` is timed from outside, from the start of the interpreter to the printed result; images were ready.
+
+Not included: Celery (needs a broker as a service beside it), Parsl and Lithops (made for clusters and cloud functions;
+on one machine they would be judged by what they are not for), Modal (runs in its own cloud only).
 """
 
 

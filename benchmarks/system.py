@@ -9,11 +9,9 @@ class System:
     """Two workers that run one function of `benchmarks.work`, reached the way a user of the system would.
 
     Attributes:
-        package: what a user imports; its import is timed. "" for the floor.
         map_inputs: inputs of the long map. Lower where a rate shows as well with fewer.
     """
 
-    package = ""
     map_inputs = 20_000
 
     def start(self, work: str) -> None:
@@ -39,6 +37,10 @@ class System:
         """Send an array to a worker and get it back."""
         return self.call(array)
 
-    def stream_round_trip(self, array: Any) -> Any:
-        """The same through a TCP stream, as between two machines. Systems without such a switch leave it out."""
+    def use_road(self, road: str) -> None:
+        """Before `start`: workers shall share no memory with us, and be reached by a road, as on another machine.
+
+        Args:
+            road: "tcp", a plain stream; "ssh", a stream through `ssh -L`. Systems without such a switch leave it out.
+        """
         raise NotImplementedError

@@ -22,4 +22,11 @@ def echo(array: Any) -> Any:
     return array
 
 
-WORK: dict[str, Callable[[Any], Any]] = {"noop": noop, "spin": spin, "echo": echo}
+def total(value: int) -> int:
+    """Needs numpy."""
+    import numpy
+
+    return int(numpy.full(3, value).sum()) // 3
+
+
+WORK: dict[str, Callable[[Any], Any]] = {"noop": noop, "spin": spin, "echo": echo, "total": total}

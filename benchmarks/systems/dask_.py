@@ -12,7 +12,6 @@ from benchmarks.work import WORK
 
 
 class Dask(System):
-    package = "distributed"
     map_inputs = 4_000
 
     def start(self, work: str) -> None:

@@ -11,8 +11,6 @@ from benchmarks.work import WORK
 
 
 class PoolSystem(System):
-    package = "multiprocessing.pool"
-
     def start(self, work: str) -> None:
         self.work = WORK[work]
         self.pool = Pool(2)

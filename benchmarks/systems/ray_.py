@@ -14,7 +14,6 @@ from benchmarks.work import WORK
 
 
 class RayTasks(System):
-    package = "ray"
     map_inputs = 8_000
 
     def start(self, work: str) -> None:
@@ -41,7 +40,6 @@ class Worker:
 
 
 class RayActors(System):
-    package = "ray"
     map_inputs = 8_000
 
     def start(self, work: str) -> None:
