@@ -46,6 +46,10 @@ bench: $(STAMP) ## Compare with other frameworks (long)
 bench-quick: $(STAMP) ## The same in a few minutes, less exact
 	@$(BIN)/python -m benchmarks.run --quick $(ARGS)
 
+.PHONY: engine
+engine: ## Build the Pulumi CLI that the engine's tests use (needs Go; minutes, once)
+	@sh scripts/build_engine.sh
+
 .PHONY: requirements
 requirements: $(STAMP) ## Pin the newest versions of what development needs
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --generate-hashes --upgrade \

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Callable, Mapping
 
+from cloudfn.exception import Error, UnimplementedError
 from cloudfn.plan_spec import Plan
 from cloudfn.settings import Settings
 
@@ -57,7 +58,13 @@ class Leftover:
 
 
 class Account(ABC):
-    """One account with credentials."""
+    """One account with credentials.
+
+    Attributes:
+        address_service: URL that answers with the caller's public address as text; asked with the user's leave only.
+    """
+
+    address_service: str = ""
 
     @abstractmethod
     def identity(self, settings: Settings) -> Identity:
@@ -90,3 +97,23 @@ class Account(ABC):
     @abstractmethod
     def provider_config(self, plan: Plan) -> Mapping[str, str]:
         """Configuration of the Pulumi provider ("aws:region", "gcp:project", ...)."""
+
+    def set_secret(self, plan: Plan, name: str, values: Mapping[str, str]) -> None:
+        """Put a secret's values into the container that the stack made for it; they never pass through the state.
+
+        Args:
+            name: of a `SecretPlan` of the plan.
+
+        Raises:
+            NotFoundError: the container is not there.
+        """
+        raise UnimplementedError(f"Secrets of {plan.cloud!r} cannot be set (yet): {name!r} stays empty.")
+
+    def quotas(self, plan: Plan) -> Mapping[str, int]:
+        """By group: how many of its machines the account's quotas allow; without those of which nothing is known."""
+        return {}
+
+    def explain(self, message: str) -> Error | None:
+        """What the cloud's own error message means: missing permission, expired credentials, quota, ...; None where
+        that is not known."""
+        return None

@@ -7,6 +7,11 @@ hangs below the nearest of its classes::
     ├── AlreadyExistsError            a name is taken
     ├── AuthError                     a peer could not prove who it is
     ├── ConnectionError               the way to an agent is gone
+    ├── DeploymentError               what a plan says could not be made, or not all of it
+    │   ├── LeftoverError             something is still there after `down`
+    │   ├── PreflightError            nothing was begun, because it would have failed
+    │   ├── StackLockedError          somebody else works on the stack, or did until it died
+    │   └── StateError                the stack's state cannot be reached or read
     ├── DeserializationError          a result or argument cannot be unpickled here
     ├── ExecutionError                the platform, not the user's code, could not run an input
     │   ├── DeadlockError             every holder of a slot waits for that same slot
@@ -89,6 +94,34 @@ class AuthError(Error):
 
 
 class ConnectionError(Error):
+    pass
+
+
+class DeploymentError(Error):
+    pass
+
+
+class LeftoverError(DeploymentError):
+    pass
+
+
+class PreflightError(DeploymentError):
+    pass
+
+
+class StackLockedError(DeploymentError):
+    """Somebody else works on the stack, or did until it died.
+
+    Attributes:
+        host: name of the machine that holds the lock; "" where the backend does not say.
+        pid: the process there, or None.
+    """
+
+    host: str = ""
+    pid: int | None = None
+
+
+class StateError(DeploymentError):
     pass
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -12,8 +13,9 @@ import click
 from cloudfn.exception import Error, InvalidError, UsageError
 
 STANDARD_LIBRARY = str(Path(os.__file__).parent) + os.sep
-OURS = ("cloudfn", "cloudfn_local", "cloudfn_agent")
+OURS = ("cloudfn", "cloudfn_local", "cloudfn_aws", "cloudfn_gcp", "cloudfn_agent", "cloudfn_stacks")
 """Packages whose frames tell the user nothing. `CLOUDFN_TRACEBACK=1` shows them all the same."""
+_COPY = re.compile(r"/runtime/[0-9a-f]{32}/cloudfn\w*/")
 BETWEEN = ("click",)
 """Packages whose frames stand between ours and user code, as those of asyncio and importlib do."""
 
@@ -86,7 +88,8 @@ def _user_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 
 def _is_ours(filename: str) -> bool:
-    return filename.startswith(_folders(OURS))
+    # Workers run from a copy of ours, in a folder of the cache that bears its digest.
+    return filename.startswith(_folders(OURS)) or re.search(_COPY, filename) is not None
 
 
 def _is_between(filename: str) -> bool:

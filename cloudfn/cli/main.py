@@ -14,6 +14,14 @@ from cloudfn.exception import InputCancellation
 # The help lines stand here so that `cloudfn --help` need not import the commands.
 COMMANDS = {
     "run": "Run a file's entrypoint, or one function of it.",
+    "plan": "Show what would exist in a cloud, and what it would cost.",
+    "preview": "Show what up would do to the cloud as it is now.",
+    "up": "Make what the plan shows, in your cloud account.",
+    "down": "Delete everything that up made.",
+    "refresh": "Find what was changed behind the stack's back.",
+    "outputs": "Show the names and addresses of what is up.",
+    "unlock": "Remove the lock that a dead operation left.",
+    "export": "Write the stack as an ordinary Pulumi project.",
     "ps": "List the apps that run now.",
     "logs": "Show what a run printed.",
     "stop": "Stop a run, or all of them.",
@@ -23,6 +31,9 @@ COMMANDS = {
     "secret": "Create, list and delete secrets.",
     "doctor": "Say what this machine has and lacks.",
 }
+
+IMPORTS_USER_CODE = ("run", "plan", "preview", "up", "down", "refresh", "outputs", "unlock", "export")
+"""Commands that an error of the user's own code can end."""
 
 
 class Commands(click.Group):
@@ -82,7 +93,8 @@ def cli(ctx: click.Context) -> None:
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """The console entry: runs a command line (`sys.argv` by default) and exits.
 
-    Exit codes: 0; 1 an error; 2 a command line that can never work; 130 Ctrl-C; what user code gave to `sys.exit`.
+    Exit codes: 0; 1 an error; 2 a command line that can never work; 3 a plan that a check forbids; 130 Ctrl-C; what
+    user code gave to `sys.exit`.
     """
     sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
 
@@ -106,4 +118,4 @@ def _run(arguments: list[str]) -> int:
     except (Exception, InputCancellation) as error:  # noqa: BLE001 - the boundary: what is left becomes a message
         from cloudfn.cli.failure import report
 
-        return report(error, ran_user_code=command == "run")
+        return report(error, ran_user_code=command in IMPORTS_USER_CODE)

@@ -3,6 +3,7 @@ process, so one program at a time; tests in other processes do not see it."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, field
 from typing import Any, Callable, Mapping
@@ -63,6 +64,7 @@ class Run(mocks.Mocks):
 
 def run(program: Callable[[], None], outputs: Answer, call: Answer, config: Mapping[str, str] | None = None) -> Run:
     """Runs a program to its end."""
+    asyncio.set_event_loop(asyncio.new_event_loop())  # Pulumi asks for the thread's; `asyncio.run` leaves none behind
     done = Run(outputs, call)
     mocks.set_mocks(done, project="cloudfn", stack="test", preview=False)
     pulumi.runtime.set_all_config(dict(config or {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, field
 from typing import Any, Callable, Mapping
@@ -95,6 +96,7 @@ def record(program: Callable[[], None], config: Mapping[str, str] | None = None)
     Args:
         config: of the stack, by whole key ("cloudfn:caller").
     """
+    asyncio.set_event_loop(asyncio.new_event_loop())  # Pulumi asks for the thread's; `asyncio.run` leaves none behind
     recording = Recording()
     settings.set_root_resource(None)  # type: ignore[arg-type]  # outputs belong to one program
     mocks.set_mocks(_Google(), project="cloudfn", stack="demo.main", preview=False, monitor=_Monitor(recording))

@@ -1,0 +1,128 @@
+"""An AWS account with credentials: those that boto3 finds."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Callable, Mapping
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from cloudfn.account import Account, Identity, Leftover, Obstacle, Report, StateBackend
+from cloudfn.exception import AuthError, ConnectionError, DeploymentError, Error, NotFoundError
+from cloudfn.plan_spec import Plan
+from cloudfn.settings import Settings
+from cloudfn_aws import console, drain, errors, leftovers, preflight, quotas, state_bucket
+
+if TYPE_CHECKING:
+    from boto3 import Session
+
+DEFAULT_REGION = "us-east-1"
+
+
+class AWSAccount(Account):
+    """See `cloudfn.account.Account`."""
+
+    address_service = "https://checkip.amazonaws.com"
+
+    def __init__(self) -> None:
+        import boto3
+
+        self._session: Session = boto3.Session()
+        self._identity: Identity | None = None
+
+    def identity(self, settings: Settings) -> Identity:
+        if self._identity is None:
+            with _translated("who you are cannot be asked of AWS"):
+                said = self._session.client("sts", region_name=_home(settings)).get_caller_identity()
+            self._identity = Identity(said["Account"], said["Arn"])
+        if settings.account and settings.account != self._identity.account:
+            raise AuthError(
+                f"These credentials are of the AWS account {self._identity.account} ({self._identity.principal}), "
+                f"but the settings pin {settings.account}.",
+                hint="Choose other credentials (AWS_PROFILE), or another environment (--env).",
+            )
+        return self._identity
+
+    def obstacles(self, plan: Plan) -> list[Obstacle]:
+        who = self.identity(plan.settings)
+        with _translated("the preflight could not ask AWS"):
+            return list(preflight.obstacles(self._session, plan, who))
+
+    def quotas(self, plan: Plan) -> Mapping[str, int]:
+        with _translated("quotas could not be asked of AWS"):
+            return quotas.machines(self._session, plan.groups)
+
+    def state(self, settings: Settings, *, create: Callable[[str], bool]) -> StateBackend:
+        if settings.state.url:
+            return StateBackend(settings.state.url, settings.state.secrets_provider, {})
+        who = self.identity(settings)
+        with _translated("the state's bucket could not be looked up or made"):
+            return state_bucket.backend(self._session, who.account, _home(settings), create)
+
+    def drain(self, plan: Plan, report: Report) -> None:
+        with _translated("machines could not be drained"):
+            drain.drain(self._session, plan, report)
+
+    def leftovers(self, plan: Plan) -> list[Leftover]:
+        who = self.identity(plan.settings)
+        with _translated("AWS could not be searched for what carries the stack's tags"):
+            return leftovers.leftovers(self._session, plan, who)
+
+    def console_url(self, type: str, id: str, region: str) -> str:
+        return console.url(type, id, region)
+
+    def provider_config(self, plan: Plan) -> Mapping[str, str]:
+        return {"aws:region": _home(plan.settings)}
+
+    def set_secret(self, plan: Plan, name: str, values: Mapping[str, str]) -> None:
+        client = self._session.client("secretsmanager", region_name=_home(plan.settings))
+        where = f"{plan.prefix}/{name}"
+        try:
+            with _translated(f"the secret {where} could not be set"):
+                client.put_secret_value(SecretId=where, SecretString=json.dumps(dict(values), sort_keys=True))
+        except DeploymentError as error:
+            if "ResourceNotFoundException" in error.message:
+                raise NotFoundError(f"There is no secret {where} in AWS.", hint="`cloudfn up` makes it.") from error
+            raise
+
+    def explain(self, message: str) -> Error | None:
+        return errors.explain(message)
+
+
+def _home(settings: Settings) -> str:
+    return settings.regions[0] if settings.regions else DEFAULT_REGION
+
+
+class _translated:
+    """Turns what boto3 raises into our own errors; `what` says what could not be done."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if not isinstance(error, (BotoCoreError, ClientError)):
+            return
+        text = str(error)
+        known = errors.explain(text)
+        if known is not None:
+            raise type(known)(f"{known.message} ({self._what})", hint=known.hint) from error
+        if type(error).__name__ in (
+            "EndpointConnectionError",
+            "ConnectTimeoutError",
+            "ReadTimeoutError",
+            "ConnectionClosedError",
+        ):
+            raise ConnectionError(
+                f"{self._what}: {text}", hint="Look at the network, and at AWS_ENDPOINT_URL."
+            ) from error
+        if type(error).__name__ in (
+            "NoCredentialsError",
+            "PartialCredentialsError",
+            "ProfileNotFound",
+            "TokenRetrievalError",
+        ):
+            raise AuthError(f"{self._what}: {text}", hint=errors.LOG_IN) from error
+        raise DeploymentError(f"{self._what}: {text}") from error

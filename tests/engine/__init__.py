@@ -1,0 +1,1 @@
+"""The real Pulumi engine with providers of our own in place of the clouds'."""
