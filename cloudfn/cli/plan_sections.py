@@ -137,21 +137,21 @@ def _caps(plan: Plan) -> Section:
 
 
 def _rights(plan: Plan) -> Section:
-    rows = tuple(
-        tuple(
-            # The other placeholders only the account knows.
-            cell.replace("{prefix}", plan.prefix)
-            for cell in (role.name, role.who, statement.why, ", ".join(statement.actions), _scope(statement))
-        )
-        for role in plan.roles
-        for statement in role.statements
-    )
-    return Section("Who may do what", ("role", "who", "may", "actions", "on"), rows)
+    """In words; the exact actions and resources are in the policies."""
+    rows = []
+    for role in plan.roles:
+        for index, statement in enumerate(role.statements):
+            first = (role.name, role.who) if index == 0 else ("", "")
+            cells = (*first, statement.why, _brief(statement), "yes" if statement.conditions else "no")
+            rows.append(tuple(cell.replace("{prefix}", plan.prefix) for cell in cells))
+    lines = ("every action, resource and condition: --policies, or --format json",)
+    return Section("Who may do what", ("role", "who", "may", "actions", "on condition"), tuple(rows), lines)
 
 
-def _scope(statement: Statement) -> str:
-    condition = f" only if {json.dumps(statement.conditions)}" if statement.conditions else ""
-    return ", ".join(statement.resources) + condition
+def _brief(statement: Statement) -> str:
+    """One action, and how many there are besides."""
+    more = len(statement.actions) - 1
+    return statement.actions[0] + (f" and {more} more" if more else "")
 
 
 def _ports(plan: Plan) -> Section:
