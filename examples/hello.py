@@ -26,4 +26,4 @@ def square(x: int) -> int:
 def main(count: int = 20) -> None:
     print("here:", square.local(3))
     print("in a worker:", square.remote(4))
-    print(f"sum of {count} squares:", sum(square.map(range(count))))
+    print(f"sum of {count} squares: {sum(square.map(range(count)))}")
