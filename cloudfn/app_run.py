@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from cloudfn import execution
 from cloudfn.client import current
-from cloudfn.exception import InvalidError
+from cloudfn.exception import InvalidError, UnimplementedError
+from cloudfn.provider import HasMachine
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -66,6 +67,8 @@ class AppRun:
 
     def _open(self) -> None:
         provider = current.provider()
+        if not isinstance(provider, HasMachine):
+            raise UnimplementedError(f"{type(provider).__name__} cannot run apps yet.")
         events = _events()
         report = _report(events)
         if provider.starts_at_once:  # first of all, so that the agent gets ready while we import and collect

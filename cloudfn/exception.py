@@ -15,7 +15,7 @@ hangs below the nearest of its classes::
     ├── DeserializationError          a result or argument cannot be unpickled here
     ├── ExecutionError                the platform, not the user's code, could not run an input
     │   ├── DeadlockError             every holder of a slot waits for that same slot
-    │   ├── ResourceUnavailableError  the machine lacks what the function asked for (a GPU, cores, memory)
+    │   ├── ResourceUnavailableError  no machine has what the function asked for, or none comes
     │   └── WorkerDiedError           the worker process ended while it ran an input
     │       ├── OutOfMemoryError      ... because it went over its memory limit
     │       ├── PoisonInputError      ... again and again, on the same input
@@ -33,6 +33,7 @@ hangs below the nearest of its classes::
     │   └── ImageBuildError           a step of an image failed
     ├── RequestSizeError              an argument or a result is above the frame limit
     ├── ResourceExhaustedError        a disk, a quota or a limit is full
+    │   └── SpendingCapError          the money that may be spent is
     ├── SerializationError            an argument, closure or result cannot be pickled
     ├── TimeoutError
     │   ├── FunctionTimeoutError      an input ran longer than its function's `timeout`
@@ -216,6 +217,10 @@ class RequestSizeError(Error):
 
 
 class ResourceExhaustedError(Error):
+    pass
+
+
+class SpendingCapError(ResourceExhaustedError):
     pass
 
 

@@ -550,12 +550,16 @@ class Image(Recipe):
 
         Raises:
             ImageBuildError: a step failed.
+            UnimplementedError: the provider builds images on its machines, when the first function needs them.
         """
         from cloudfn import output
         from cloudfn.client import current
         from cloudfn.events import Progress
+        from cloudfn.provider import HasMachine
 
         place, shown = current.provider(), output.current()
+        if not isinstance(place, HasMachine):
+            _unimplemented("build", f"With {type(place).__name__} an image is built where it first runs.")
         store = getattr(place, "secrets", None)
         place.build(self.spec, lambda line: shown.emit(Progress(line)) if shown else None, self.materials(store))
         return self

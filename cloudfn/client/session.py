@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import socket
 
     from cloudfn.events import Events
-    from cloudfn.provider import Machine, Provider, Report
+    from cloudfn.provider import HasMachine, Machine, Report
 
 CLOSE_GRACE = 30.0  # seconds for `@exit` hooks when the app ends
 _START_PATIENCE = 30.0  # seconds for the agent to answer a question
@@ -55,7 +55,7 @@ class Session:
     def __init__(
         self,
         app_name: str,
-        provider: Provider | None,
+        provider: HasMachine | None,
         *,
         report: Report,
         machine: Machine | None = None,

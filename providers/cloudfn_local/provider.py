@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Mapping
 
 from cloudfn.exception import ResourceUnavailableError
-from cloudfn.provider import NO_MATERIALS, Materials, Provider, Report, Runtime, Shippable
+from cloudfn.provider import NO_MATERIALS, HasMachine, Materials, Report, Runtime, Shippable
 from cloudfn.spec import FunctionSpec, ImageSpec
 from cloudfn_local import paths
 from cloudfn_local.machine import LocalMachine
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 STRICT_VARIABLE = "CLOUDFN_STRICT_GPU"
 
 
-class LocalProvider(Provider):
+class LocalProvider(HasMachine):
     """The default provider; needs no account and no set-up.
 
     Attributes:
