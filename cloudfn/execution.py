@@ -38,7 +38,7 @@ class Door:
 
     Attributes:
         address: `unix:/path` or `tcp:host:port`.
-        key: the environment's key.
+        key: the worker's own; it proves which worker comes.
         worker: the worker's name; calls that it makes end with it.
         app: name of the app that it belongs to.
         shared: folder in shared memory, see `cloudfn.shared`; "" for none.

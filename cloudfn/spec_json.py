@@ -26,17 +26,13 @@ def function_to_json(spec: FunctionSpec) -> dict[str, Any]:
 
 def function_from_json(data: dict[str, Any]) -> FunctionSpec:
     """The inverse of `function_to_json`. Raises KeyError or TypeError on anything else."""
-    image = data["image"]
     resources = data["resources"]
     return FunctionSpec(
         **{
             **data,
             "code": CodeSpec(**data["code"]),
             "methods": tuple(MethodSpec(**method) for method in data["methods"]),
-            "image": ImageSpec(
-                image["python_version"],
-                tuple(ImageStep(s["kind"], s["args"], tuple(s["content"])) for s in image["steps"]),
-            ),
+            "image": image_from_json(data["image"]),
             "secrets": tuple(SecretSpec(s["name"], s["id"], tuple(s["required_keys"])) for s in data["secrets"]),
             "resources": Resources(**{**resources, "gpus": tuple(GPUSpec(**gpu) for gpu in resources["gpus"])}),
             "scaling": Scaling(**data["scaling"]),
@@ -45,3 +41,13 @@ def function_from_json(data: dict[str, Any]) -> FunctionSpec:
             "region": tuple(data["region"]),
         }
     )
+
+
+def image_to_json(spec: ImageSpec) -> dict[str, Any]:
+    return asdict(spec)
+
+
+def image_from_json(data: dict[str, Any]) -> ImageSpec:
+    """The inverse of `image_to_json`. Raises KeyError or TypeError on anything else."""
+    steps = tuple(ImageStep(step["kind"], step["args"], tuple(step["content"])) for step in data["steps"])
+    return ImageSpec(data["python_version"], steps)

@@ -17,59 +17,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
-from cloudfn.record import dataclass
 from cloudfn.shared import remove_files_of
 from cloudfn.spec import digest
 from cloudfn.spec_json import function_from_json, function_to_json
-from cloudfn_agent import mounts
+from cloudfn_agent import builds, mounts, status
 from cloudfn_agent import pool as pools
+from cloudfn_agent.blobs import Blobs
 from cloudfn_agent.channel import Message
 from cloudfn_agent.clients import Client
-from cloudfn_agent.deadlock import Holders, stuck
-from cloudfn_agent.door import Door, answer, upgraded
+from cloudfn_agent.config import Config
+from cloudfn_agent.door import Door, Handler, answer, upgraded
 from cloudfn_agent.early import EarlyZygote
 from cloudfn_agent.metrics import render_metrics
 from cloudfn_agent.nursery import House
 from cloudfn_agent.parking import Parking
+from cloudfn_agent.placement import Placement
 from cloudfn_agent.pool import Function, Lease, Pool, Request, Resumption, State, Worker
+from cloudfn_agent.sessions import Sessions, scoped
 from cloudfn_agent.warden import Warden
-from cloudfn_agent.workforce import CANCELLED, STOPPED, Workforce
+from cloudfn_agent.workforce import CANCELLED, Workforce
 
 _MAX_DEATHS = 1000  # that are remembered, for clients that come back to a lease which has ended
-
-
-@dataclass(frozen=True)
-class Config:
-    """What the agent is started with.
-
-    Attributes:
-        address: of the door, for workers that are clients.
-        key: the environment's key.
-        app: name of the app, for messages.
-        folder: the agent's own folder, removed at its end.
-        runtime: see `House`.
-        shared: folder in shared memory (`cloudfn.shared`), removed at the end; "" for none.
-        cores, memory: what the reservations of workers are counted against (cores, MiB).
-        resume_window: seconds that a lease waits for a client whose control stream was cut.
-        idle_exit: seconds without any client after which the agent leaves.
-        cancel_patience: seconds that user code may take to heed a cancellation before its worker is killed.
-        exit_patience: seconds that `@exit` hooks may take, as in Modal.
-        owner_grace: seconds for `@exit` hooks when the process that started us has died.
-    """
-
-    address: str
-    key: bytes
-    app: str
-    folder: Path
-    runtime: str
-    shared: str
-    cores: float
-    memory: int
-    resume_window: float = 10.0
-    idle_exit: float = 600.0
-    cancel_patience: float = 10.0
-    exit_patience: float = 30.0
-    owner_grace: float = 5.0
 
 
 class Agent:
@@ -87,7 +55,7 @@ class Agent:
         self._loop = asyncio.get_running_loop()
         self._owner = owner
         slots = config.folder / "slots"
-        house = House(config.address, config.key, config.app, slots, config.runtime, config.shared, mounts.wrap, early)
+        house = House(config.address, slots, config.runtime, config.shared, mounts.wrap, early)
         self._workforce = Workforce(house, self, warden, config.exit_patience)
         self._functions: dict[str, Function] = {}
         self._pools: dict[tuple[str, bytes], Pool] = {}
@@ -96,17 +64,26 @@ class Agent:
         self._clients: set[Client] = set()
         self._parking = Parking()
         self._stop_timers: dict[Pool, asyncio.TimerHandle] = {}
-        self._told: dict[str, tuple[int, int]] = {}  # by tag: inputs queued, failed (see `note_counts`)
+        self._told: dict[tuple[str, str], tuple[int, int]] = {}  # see `note_counts`
+        self._sessions = Sessions(self._pools, self._functions, self._workforce, config, self.on_session_over)
+        self._placement = Placement(self._pools, self._workforce, config.cores, config.memory, self._recall)
         self._closing = False
         self._kill_timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self.ended = asyncio.Event()
+        handlers: dict[str, Handler] = {"/control": self._on_control, "/lease": self._on_lease}
+        if config.store:
+            blobs = Blobs(Path(config.store))
+            handlers["/blob"] = blobs.serve
+            if config.build:
+                handlers["/build"] = builds.Builds(config.build, blobs).serve
         self._door = Door(
             listener,
-            config.key,
+            self._key_for,
             pages={"/healthz": lambda: "ok\n"},
             private_pages={"/metrics": lambda: render_metrics(self.status())},
-            handlers={"/control": self._on_control, "/lease": self._on_lease},
+            handlers=handlers,
+            workers_handlers=frozenset({"/control", "/lease"}),
         )
 
     def open(self) -> None:
@@ -118,25 +95,63 @@ class Agent:
 
     # -- clients
 
+    def _key_for(self, parameters: Mapping[str, str]) -> bytes | None:
+        """What a peer must hold: the environment's key, or, for a worker, one of its own that is good for less."""
+        name = parameters.get("worker", "")
+        if not name:
+            return self.config.key
+        worker = self._worker_named(name)
+        return worker.door_key if worker else None
+
     async def _on_control(self, sock: socket.socket, parameters: Mapping[str, str]) -> None:
+        worker = self._worker_named(parameters.get("worker", ""))
+        if parameters.get("worker") and worker is None:  # it has ended meanwhile
+            sock.close()
+            return
+        session = ""
+        if self.config.machine:
+            session = worker.pool.function.session if worker else parameters.get("session") or secrets.token_hex(8)
         await self._loop.sock_sendall(sock, upgraded())
-        self._clients.add(Client(self, sock, parameters))
+        client = Client(self, sock, parameters, session)
+        self._clients.add(client)
+        if self.config.machine and not worker:
+            self._join(client, parameters.get("app", ""))
         self._check_idle()
+
+    def _join(self, client: Client, app: str) -> None:
+        """A caller's stream: of a new session, or of one that it comes back to."""
+        before = self._sessions.join(client, app)
+        if before is not None:  # cut, though nobody has told us
+            self._clients.discard(before)
+            self._forget_requests(before)
+        for lease in self._leases.values():
+            if not lease.client.worker and lease.client.session == client.session:
+                lease.client = client
 
     def on_client_gone(self, client: Client) -> None:
         self._clients.discard(client)
-        for pool in self._pools.values():
-            pool.requests = deque(r for r in pool.requests if r.client is not client)
-            pool.resumptions = deque(r for r in pool.resumptions if r.client is not client)
-        worker = self._worker_of(client)
+        self._forget_requests(client)
+        worker = self._worker_named(client.worker)
         if worker:
             worker.waits.clear()
+        if self._sessions.on_client_gone(client):
+            return  # its leases stay with its session
         leases = [lease for lease in self._leases.values() if lease.client is client]
         if leases and not self._closing:
             # A worker that is gone does not come back; a process over a network may.
             window = self.config.resume_window if not client.worker else 0.0
             self._loop.call_later(window, self._drop_leases, leases)
         self._check_idle()
+
+    def _forget_requests(self, client: Client) -> None:
+        for pool in self._pools.values():
+            pool.requests = deque(r for r in pool.requests if r.client is not client)
+            pool.resumptions = deque(r for r in pool.resumptions if r.client is not client)
+
+    def hold(self, client: Client, tokens: list[str]) -> None:
+        """A client that comes back says which leases it knows; what was granted to it in vain is free again."""
+        lost = [lease for lease in self._leases.values() if lease.client is client and lease.token not in tokens]
+        self._drop_leases(lost)
 
     def _drop_leases(self, leases: list[Lease]) -> None:
         for lease in leases:
@@ -154,36 +169,52 @@ class Agent:
         if self._idle_timer:
             self._idle_timer.cancel()
             self._idle_timer = None
-        if not self._clients and not self._closing:
+        if not self._clients and not self._closing and self.config.idle_exit:
             self._idle_timer = self._loop.call_later(self.config.idle_exit, self.shutdown, self.config.owner_grace)
 
-    def _worker_of(self, client: Client) -> Worker | None:
-        return next((worker for worker in self._workforce.by_number.values() if worker.name == client.worker), None)
+    def _worker_named(self, name: str) -> Worker | None:
+        if not name:
+            return None
+        return next((worker for worker in self._workforce.by_number.values() if worker.name == name), None)
 
     # -- functions
 
-    def register(self, message: Message) -> None:
+    def register(self, client: Client, message: Message) -> None:
         """Take a function; registering the same again changes nothing."""
         spec = function_from_json(message["spec"])
         runtime, code, environment = message["runtime"], message["code"], message["environment"]
-        zygote = digest([runtime, code["bundle"], environment])
-        function = Function(message["key"], spec, runtime, code, environment, zygote)
+        function = Function(
+            key=scoped(client.session, message["key"]),
+            name=message["key"],
+            session=client.session,
+            app=self._sessions.app_of(client.session),
+            spec=spec,
+            runtime=runtime,
+            code=code,
+            environment=environment,
+            zygote=digest([client.session, runtime, code["bundle"], environment]),
+        )
         self._functions[function.key] = function
         self.pump(self._pool(function.key, b""))
 
-    def derive(self, base: str, key: str, spec: dict[str, Any], environment: dict[str, str] | None) -> None:
+    def derive(
+        self, client: Client, base: str, key: str, spec: dict[str, Any], environment: dict[str, str] | None
+    ) -> None:
         """A variant of a registered function with another spec, for `with_options` in a worker."""
-        function = self._functions[base]
+        function = self._functions[scoped(client.session, base)]
         environment = function.environment if environment is None else environment
-        zygote = digest([function.runtime, function.code["bundle"], environment])
-        self._functions[key] = replace(
-            function, key=key, spec=function_from_json(spec), environment=environment, zygote=zygote
+        zygote = digest([client.session, function.runtime, function.code["bundle"], environment])
+        whole = scoped(client.session, key)
+        self._functions[whole] = replace(
+            function, key=whole, name=key, spec=function_from_json(spec), environment=environment, zygote=zygote
         )
 
-    def function_list(self) -> list[dict[str, Any]]:
+    def function_list(self, client: Client) -> list[dict[str, Any]]:
+        """The functions of a client's session; their secrets are for their own workers alone."""
         return [
-            {"key": function.key, "spec": function_to_json(function.spec), "environment": function.environment}
+            {"key": function.name, "spec": function_to_json(function.spec)}
             for function in self._functions.values()
+            if function.session == client.session
         ]
 
     def _pool(self, key: str, parameters: bytes) -> Pool:
@@ -195,10 +226,11 @@ class Agent:
 
     def want(self, client: Client, id: int, key: str, parameters: bytes, park: str) -> None:
         """A client asks for a lease on a worker of a function; `park`: see `Request`."""
-        if key not in self._functions:
+        whole = scoped(client.session, key)
+        if whole not in self._functions:
             client.send({"op": "refused", "id": id, "kind": "unknown", "text": f"no function {key!r} is registered"})
             return
-        pool = self._pool(key, parameters)
+        pool = self._pool(whole, parameters)
         pool.requests.append(Request(client, id, park))
         self.pump(pool)
 
@@ -210,14 +242,14 @@ class Agent:
 
     def wait(self, client: Client, id: int, keys: tuple[str, ...]) -> None:
         """A worker waits for an inner call, and lends its slot meanwhile."""
-        worker = self._worker_of(client)
+        worker = self._worker_named(client.worker)
         if worker:
-            worker.waits[id] = keys
+            worker.waits[id] = tuple(scoped(client.session, key) for key in keys)
             self._pump_waiting()
 
     def resume(self, client: Client, id: int) -> None:
         """The inner call has ended; answered once the slot is free again."""
-        worker = self._worker_of(client)
+        worker = self._worker_named(client.worker)
         if worker is None or id not in worker.waits:
             client.send({"op": "resumed", "id": id})
             return
@@ -226,21 +258,23 @@ class Agent:
 
     def pump(self, pool: Pool) -> None:
         """Do whatever the state of a pool asks for."""
-        if self._closing:
+        if self._closing or pool.ended:
             return
         self._grant_resumptions(pool)
         self._grant_idle(pool)
         self._grant_shared(pool)
-        if pool.requests or not self._is_starved(pool):
-            for _ in range(pools.starts(pool, pool.occupied(self._running(pool)), self._room(pool))):
+        if pool.requests or not self._placement.is_starved(pool):
+            for _ in range(
+                pools.starts(pool, pool.occupied(self._placement.running(pool)), self._placement.room(pool))
+            ):
                 self._workforce.start(pool)
                 self._grant_idle(pool)  # one that is as good as ready gets its first input while it is forked
         if pool.requests and not pool.in_state(State.STARTING):
-            self._make_room(pool)
+            self._placement.make_room(pool)
         self._schedule_stops(pool)
 
     def _grant_idle(self, pool: Pool) -> None:
-        while pool.requests and (idle := pool.in_state(State.IDLE)) and pool.may_run(self._running(pool)):
+        while pool.requests and (idle := pool.in_state(State.IDLE)) and pool.may_run(self._placement.running(pool)):
             request = pool.next_request()
             pool.requests.remove(request)
             self._grant(request, max(idle, key=lambda worker: worker.idle_since))
@@ -252,24 +286,6 @@ class Agent:
         ):
             if pool.requests or pool.resumptions or pool.spec.scaling.min_containers:
                 self.pump(pool)
-
-    def _running(self, pool: Pool) -> dict[int, int]:
-        return {worker.number: self._workforce.slots.read(worker.number).running for worker in pool.workers}
-
-    def _room(self, pool: Pool) -> int:
-        """How many more workers of a pool the machine's reservations allow; one more always, if nothing else runs."""
-        cores, memory = self.config.cores, float(self.config.memory)
-        busy = False
-        for worker in self._workforce.by_number.values():
-            running = self._workforce.slots.read(worker.number).running
-            if pools.is_waiting(worker, running):
-                continue  # one that holds accelerators keeps these, but not its cores
-            busy = True
-            cores -= worker.pool.spec.resources.cpu
-            memory -= worker.pool.spec.resources.memory
-        resources = pool.spec.resources
-        room = min(int(cores / resources.cpu + 1e-9), int(memory / resources.memory), self._workforce.spare_numbers)
-        return max(room, 0 if busy else 1)
 
     def _grant(self, request: Request, worker: Worker) -> None:
         lease = Lease(secrets.token_hex(16), worker, request.client, time.monotonic())
@@ -304,7 +320,7 @@ class Agent:
     def _grant_resumptions(self, pool: Pool) -> None:
         while pool.resumptions:
             resumption = pool.resumptions[0]
-            worker, running = resumption.worker, self._running(pool)
+            worker, running = resumption.worker, self._placement.running(pool)
             if not pool.may_run(running) and pool.is_lent(worker, running):
                 # The slot is wanted back: who holds one and runs nothing gives it up at once.
                 for other in pool.in_state(State.LEASED):
@@ -315,90 +331,11 @@ class Agent:
             worker.waits.pop(resumption.wait, None)
             resumption.client.send({"op": "resumed", "id": resumption.wait})
 
-    def _lent(self, worker: Worker) -> bool:
-        return worker.pool.lends and pools.is_waiting(worker, self._workforce.slots.read(worker.number).running)
-
     def _recall(self, leases: Iterable[Lease]) -> None:
         for lease in leases:
             if not lease.recalled:
                 lease.recalled = True
                 lease.client.send({"op": "recall", "lease": lease.token})
-
-    def _make_room(self, pool: Pool) -> None:
-        """Requests remain and nothing starts: ask other clients to share, and other functions; look for a deadlock."""
-        self._recall(pool.unfair(pool.next_request().client, self._running(pool)))
-        limit = pool.spec.scaling.max_containers
-        if not pool.in_state(*pools.LIVE):
-            self._evict_for(pool)
-        elif limit is None or pool.occupied(self._running(pool)) < limit:
-            self._evict_spare(pool)
-        self._refuse_deadlocked()
-
-    def _evict_for(self, pool: Pool) -> None:
-        """A function has no worker, since others take all the room: end an idle one of theirs, or ask for one back."""
-        others = [worker for worker in self._workforce.by_number.values() if worker.pool is not pool]
-        if any(worker.state is State.STOPPING for worker in others):
-            return  # there will be room
-        idle = [worker for worker in others if worker.state is State.IDLE]
-        if idle:
-            self._workforce.stop(min(idle, key=lambda worker: worker.idle_since))
-            return
-        for worker in others:
-            if worker.state is State.LEASED and not self._lent(worker):
-                self._recall(worker.leases.values())
-
-    def _evict_spare(self, pool: Pool) -> None:
-        """A function could use more workers: end the one of another function that has been idle for longest."""
-        others = [worker for worker in self._workforce.by_number.values() if worker.pool is not pool]
-        if any(worker.state is State.STOPPING for worker in others):
-            return  # there will be room
-        spare = [
-            worker
-            for worker in others
-            if worker.state is State.IDLE
-            and not worker.pool.requests
-            and len(worker.pool.in_state(*pools.LIVE)) > worker.pool.spec.scaling.min_containers
-        ]
-        if spare:
-            self._workforce.stop(min(spare, key=lambda worker: worker.idle_since))
-            return
-        for worker in others:
-            slot = self._workforce.slots.read(worker.number)
-            if worker.state is State.LEASED and not slot.running and not worker.pool.requests:
-                self._recall(worker.leases.values())
-
-    def _is_starved(self, but: Pool) -> bool:
-        """Some function has requests and no worker at all."""
-        return any(p.requests and not p.in_state(*pools.LIVE) for p in self._pools.values() if p is not but)
-
-    def _refuse_deadlocked(self) -> None:
-        views = {}
-        for (key, parameters), pool in self._pools.items():
-            running = self._running(pool)
-            limit = pool.spec.scaling.max_containers
-            waits = [
-                frozenset(k for keys in worker.waits.values() for k in keys)
-                if pools.is_waiting(worker, running.get(worker.number, 0))
-                else frozenset()
-                for worker in pool.workers
-            ]
-            has_room = pool.lends or limit is None or len(pool.workers) < limit
-            views[_view_name(key, parameters)] = Holders(has_room, waits)
-        hopeless = stuck(views)
-        for (key, parameters), pool in self._pools.items():
-            if _view_name(key, parameters) not in hopeless:
-                continue
-            for request in [r for r in pool.requests if r.client.worker]:
-                pool.requests.remove(request)
-                request.client.send(
-                    {
-                        "op": "refused",
-                        "id": request.id,
-                        "kind": "deadlock",
-                        "text": f"every worker of {pool.function.spec.tag} waits, directly or in turn, for another "
-                        f"worker of {pool.function.spec.tag}",
-                    }
-                )
 
     # -- leases
 
@@ -411,7 +348,8 @@ class Agent:
             return
         token = parameters.get("lease", "")
         lease = self._leases.get(token)
-        if lease is None or lease.dropped or lease.worker.state is not State.LEASED:
+        mine = lease is not None and lease.client.worker == parameters.get("worker", "")
+        if lease is None or not mine or lease.dropped or lease.worker.state is not State.LEASED:
             death = self._deaths.get(token, {"kind": "unknown"})
             await answer(sock, "410 Gone", json.dumps(death))
             sock.close()
@@ -432,7 +370,7 @@ class Agent:
         worker.idle_since = self._workforce.slots.read(worker.number).finished or time.monotonic()
         pool = worker.pool
         used_up = pool.spec.scaling.single_use and self._workforce.slots.read(worker.number).done
-        if used_up or self._is_starved(pool):
+        if used_up or self._placement.is_starved(pool):
             self._workforce.stop(worker)
         self.pump(pool)
         self._pump_waiting()
@@ -500,6 +438,7 @@ class Agent:
             self._refuse_all(worker.pool, death)
         self._pump_waiting()
         self.pump(worker.pool)
+        self._sessions.check(worker.pool.function.session)
         self._check_ended()
 
     def _refuse_all(self, pool: Pool, death: dict[str, Any]) -> None:
@@ -511,59 +450,65 @@ class Agent:
 
     # -- what is seen from outside
 
-    def on_log(self, number: int, stream: int, data: bytes) -> None:
+    def on_log(self, session: str, number: int, stream: int, data: bytes) -> None:
+        if self.config.machine:
+            self._sessions.log(session, number, stream, data)
+            return
         for client in self._clients:
             if client.wants_logs:
                 client.send_log(number, stream, data)
 
-    def show(self, message: Message) -> None:
+    def show(self, session: str, message: Message) -> None:
+        if self.config.machine:
+            self._sessions.show(session, message)
+            return
         for client in self._clients:
             if client.wants_logs:
                 client.send(message)
 
-    def note_counts(self, tag: str, queued: int, failed: int) -> None:
+    def note_counts(self, client: Client, tag: str, queued: int, failed: int) -> None:
         """What only a caller knows: inputs that no worker has yet, and inputs that failed for good."""
-        self._told[tag] = (queued, failed)
+        self._told[client.session, tag] = (queued, failed)
 
     def may_grow(self, pool: Pool) -> bool:
         """Whether one more worker of a pool could be started now."""
-        limit = pool.spec.scaling.max_containers
-        return (limit is None or len(pool.in_state(*pools.LIVE)) < limit) and self._room(pool) > 0
+        return not pool.ended and self._placement.may_grow(pool)
 
-    def status(self) -> dict[str, Any]:
-        """Counts of every function, for `cloudfn ps` and `/metrics`."""
-        functions: dict[str, dict[str, Any]] = {}
-        for pool in self._pools.values():
-            entry = functions.setdefault(
-                pool.function.key,
-                {
-                    "tag": pool.spec.tag,
-                    "queued": 0,
-                    "running": 0,
-                    "workers": 0,
-                    "done": 0,
-                    "failed": 0,
-                    "busy_seconds": 0.0,
-                },
-            )
-            slots = [self._workforce.slots.read(worker.number) for worker in pool.workers]
-            entry["queued"] += len(pool.requests)
-            entry["running"] += sum(slot.running for slot in slots)
-            entry["workers"] += len(pool.workers)
-            entry["done"] += pool.done + sum(slot.done for slot in slots)
-            entry["busy_seconds"] += pool.busy + sum(slot.busy for slot in slots)
-        for entry in functions.values():
-            queued, failed = self._told.get(entry["tag"], (0, 0))
-            entry["queued"] = max(queued, entry["queued"])
-            entry["failed"] = failed
-            entry["done"] = max(0, entry["done"] - failed)
+    def status(self, client: Client | None = None) -> dict[str, Any]:
+        """Counts of every function, for `cloudfn ps` and `/metrics`; a worker sees its own session."""
+        session = client.session if client and client.worker else None
+        pools_seen = [pool for pool in self._pools.values() if session in (None, pool.function.session)]
         workers = [
             {"name": w.name, "pid": w.pid, "function": w.pool.spec.tag, "state": w.state.value}
-            for w in self._workforce.by_number.values()
+            for pool in pools_seen
+            for w in pool.workers
         ]
-        return {"app": self.config.app, "pid": os.getpid(), "functions": list(functions.values()), "workers": workers}
+        answer = {
+            "app": self.config.app,
+            "pid": os.getpid(),
+            "functions": status.functions(pools_seen, self._workforce, self._told),
+            "workers": workers,
+        }
+        if self.config.machine and session is None:
+            answer["sessions"] = self._sessions.describe()
+        return answer
 
     # -- the end
+
+    def leave(self, client: Client, grace: float) -> None:
+        """A client ends its app: all there is of it, on a machine its session."""
+        if not self._sessions.leave(client, grace):
+            self.shutdown(grace, client)
+
+    def on_session_over(self, name: str, keys: list[tuple[str, bytes]]) -> None:
+        """A session and its workers have ended; so does all that is left of it."""
+        for key in keys:
+            timer = self._stop_timers.pop(self._pools.pop(key), None)
+            if timer:
+                timer.cancel()
+        for told in [told for told in self._told if told[0] == name]:
+            del self._told[told]
+        self._pump_waiting()
 
     def shutdown(self, grace: float, asked_by: Client | None = None) -> None:
         """Cancel what runs, let workers leave, then end; after `grace` seconds kill what is left."""
@@ -581,10 +526,7 @@ class Agent:
         if self._idle_timer:
             self._idle_timer.cancel()
         for worker in list(self._workforce.by_number.values()):
-            if worker.ready:
-                self._workforce.stop(worker, interrupt=True)
-            else:
-                self._workforce.kill(worker, STOPPED)
+            self._workforce.send_away(worker)
         self._check_ended()
 
     def _check_ended(self) -> None:
@@ -606,7 +548,3 @@ class Agent:
             client.close()
         for folder in filter(None, (str(self.config.folder), self.config.shared)):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _view_name(key: str, parameters: bytes) -> str:
-    return key if not parameters else f"{key}({parameters.hex()})"

@@ -6,17 +6,19 @@ import asyncio
 import base64
 import itertools
 import socket
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Mapping
 
 from cloudfn import wire
 from cloudfn.exception import Error, ProtocolError
 from cloudfn.stream import FrameStream
 from cloudfn.wire import Frame, FrameReader
+from cloudfn_agent.channel import Message
 
 if TYPE_CHECKING:
     from cloudfn_agent.agent import Agent
 
 _numbers = itertools.count(1)
+_CALLERS = frozenset({"register", "shutdown", "hold"})  # what workers may not ask for
 _FIELDS: dict[str, dict[str, Any]] = {  # what each request holds at least
     "want": {"id": int, "key": str, "parameters": str},
     "unwant": {"id": int},
@@ -27,6 +29,7 @@ _FIELDS: dict[str, dict[str, Any]] = {  # what each request holds at least
     "resume": {"id": int},
     "register": {"key": str, "spec": dict, "runtime": dict, "code": dict, "environment": dict},
     "derive": {"base": str, "key": str, "spec": dict, "environment": (dict, type(None))},
+    "hold": {"leases": list},
     "counts": {"tag": str, "queued": int, "failed": int},
 }
 
@@ -34,7 +37,8 @@ _FIELDS: dict[str, dict[str, Any]] = {  # what each request holds at least
 class Client:
     """One peer with a control stream: the process that started the app, a worker that makes calls, or `cloudfn ps`."""
 
-    def __init__(self, agent: Agent, sock: socket.socket, parameters: Mapping[str, str]) -> None:
+    def __init__(self, agent: Agent, sock: socket.socket, parameters: Mapping[str, str], session: str) -> None:
+        self.session = session
         self.number = next(_numbers)
         self.wants_logs = parameters.get("logs") == "1"
         self.worker = parameters.get("worker", "")
@@ -74,38 +78,52 @@ class Client:
                 self.send({"op": "bad_message", "text": f"{type(error).__name__}: {error}"})
 
     def _dispatch(self, message: dict[str, Any]) -> None:
-        agent, op = self._agent, message["op"]
+        op = str(message["op"])
         check(message)
-        if op == "want":
-            parameters = base64.b64decode(message["parameters"], validate=True)
-            agent.want(self, message["id"], message["key"], parameters, str(message.get("park", "")))
-        elif op == "unwant":
-            agent.unwant(self, message["id"])
-        elif op == "cancel":
-            agent.cancel(self, message["call"], message.get("input"), message.get("kill", False))
-        elif op == "recall":
-            agent.recall_inputs(self, message["lease"])
-        elif op == "release":
-            agent.release(self, message["lease"])
-        elif op == "wait":
-            agent.wait(self, message["id"], tuple(message["for"]))
-        elif op == "resume":
-            agent.resume(self, message["id"])
-        elif op == "register":
-            agent.register(message)
-            self.send({"op": "registered", "key": message["key"]})
-        elif op == "functions":
-            self.send({"op": "functions", "functions": agent.function_list()})
-        elif op == "derive":
-            agent.derive(message["base"], message["key"], message["spec"], message["environment"])
-        elif op == "status":
-            self.send({"op": "status", **agent.status()})
-        elif op == "shutdown":
-            agent.shutdown(float(message.get("grace", 30.0)), self)
-        elif op == "counts":
-            agent.note_counts(str(message["tag"]), int(message["queued"]), int(message["failed"]))
-        else:
+        if self.worker and op in _CALLERS:
+            raise ProtocolError(f"a worker may not ask for {op!r}")
+        serve = _REQUESTS.get(op)
+        if serve is None:
             raise ProtocolError(f"unknown request {op[:50]!r}")
+        serve(self._agent, self, message)
+
+
+def _want(agent: Agent, client: Client, message: Message) -> None:
+    parameters = base64.b64decode(message["parameters"], validate=True)
+    agent.want(client, message["id"], message["key"], parameters, str(message.get("park", "")))
+
+
+def _cancel(agent: Agent, client: Client, message: Message) -> None:
+    agent.cancel(client, message["call"], message.get("input"), message.get("kill", False))
+
+
+def _register(agent: Agent, client: Client, message: Message) -> None:
+    agent.register(client, message)
+    client.send({"op": "registered", "key": message["key"]})
+
+
+def _derive(agent: Agent, client: Client, message: Message) -> None:
+    agent.derive(client, message["base"], message["key"], message["spec"], message["environment"])
+
+
+_REQUESTS: dict[str, Callable[[Agent, Client, Message], None]] = {
+    "want": _want,
+    "unwant": lambda agent, client, message: agent.unwant(client, message["id"]),
+    "cancel": _cancel,
+    "recall": lambda agent, client, message: agent.recall_inputs(client, message["lease"]),
+    "release": lambda agent, client, message: agent.release(client, message["lease"]),
+    "wait": lambda agent, client, message: agent.wait(client, message["id"], tuple(message["for"])),
+    "resume": lambda agent, client, message: agent.resume(client, message["id"]),
+    "hold": lambda agent, client, message: agent.hold(client, message["leases"]),
+    "register": _register,
+    "derive": _derive,
+    "functions": lambda agent, client, _: client.send({"op": "functions", "functions": agent.function_list(client)}),
+    "status": lambda agent, client, _: client.send({"op": "status", **agent.status(client)}),
+    "shutdown": lambda agent, client, message: agent.leave(client, float(message.get("grace", 30.0))),
+    "counts": lambda agent, client, message: agent.note_counts(
+        client, str(message["tag"]), int(message["queued"]), int(message["failed"])
+    ),
+}
 
 
 def check(message: dict[str, Any]) -> None:

@@ -29,10 +29,11 @@ class Door:
     """Accepts connections on a listening socket.
 
     Args:
-        key: the environment's key.
+        key_for: the key that a peer with these parameters must hold; None: there is none that would do.
         pages: what `GET` of a path answers anybody, as text.
         private_pages: the same for those who have proved themselves.
         handlers: who takes over the connections of each path.
+        workers_handlers: the paths that a worker (a peer with the parameter `worker`) may ask for.
 
     Raises:
         InvalidError: the listener can be reached from other machines.
@@ -41,18 +42,20 @@ class Door:
     def __init__(
         self,
         listener: socket.socket,
-        key: bytes,
+        key_for: Callable[[Mapping[str, str]], bytes | None],
         pages: Mapping[str, Callable[[], str]],
         private_pages: Mapping[str, Callable[[], str]],
         handlers: Mapping[str, Handler],
+        workers_handlers: frozenset[str] = frozenset(),
     ) -> None:
         refuse_public(listener)
         listener.setblocking(False)
         self._listener = listener
-        self._key = key
+        self._key_for = key_for
         self._pages = pages
         self._private_pages = private_pages
         self._handlers = handlers
+        self._workers_handlers = workers_handlers
         self._strangers: dict[socket.socket, float] = {}  # since when, oldest first
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -125,20 +128,25 @@ class Door:
             path, _, query = target.partition("?")
             if method != "GET":
                 await answer(sock, "405 Method Not Allowed", "only GET is served here")
-            elif path in self._pages:
+                continue
+            if path in self._pages:
                 await answer(sock, "200 OK", self._pages[path]())
-            elif path not in self._handlers and path not in self._private_pages:
+                continue
+            parameters = dict(parse_qsl(query))
+            if not self._has(path, parameters):
                 await answer(sock, "404 Not Found", f"nothing is served at {path[:100]}")
-            elif "authorization" not in request.headers:
+                continue
+            key = self._key_for(parameters) or auth.new_key()  # one that nobody holds
+            if "authorization" not in request.headers:
                 client_nonce = request.headers.get("cloudfn-nonce", "")
                 if len(client_nonce) != 2 * auth.NONCE_SIZE:
                     await answer(sock, "401 Unauthorized", "a Cloudfn-Nonce is needed")
                     raise ProtocolError("no nonce")
                 nonce = auth.new_nonce()
-                mine = auth.proof(self._key, "agent", client_nonce, nonce)
+                mine = auth.proof(key, "agent", client_nonce, nonce)
                 await answer(sock, "401 Unauthorized", "", WWW_Authenticate=f"Cloudfn {nonce} {mine}")
             elif not client_nonce or not auth.matches(
-                request.headers["authorization"], auth.proof(self._key, "client", client_nonce, nonce, target)
+                request.headers["authorization"], auth.proof(key, "client", client_nonce, nonce, target)
             ):
                 await answer(sock, "403 Forbidden", "the proof is wrong: another key, or another environment")
                 raise ProtocolError("wrong proof")
@@ -146,7 +154,12 @@ class Door:
                 await answer(sock, "200 OK", self._private_pages[path]())
                 client_nonce = ""  # a proof is good for one request
             else:
-                return self._handlers[path], dict(parse_qsl(query))
+                return self._handlers[path], parameters
+
+    def _has(self, path: str, parameters: Mapping[str, str]) -> bool:
+        if parameters.get("worker"):
+            return path in self._workers_handlers
+        return path in self._handlers or path in self._private_pages
 
 
 def refuse_public(listener: socket.socket) -> None:

@@ -15,7 +15,7 @@ from cloudfn_agent import system
 from cloudfn_agent.early import EarlyZygote, fork_zygote
 
 if TYPE_CHECKING:
-    from cloudfn_agent.agent import Config
+    from cloudfn_agent.config import Config
     from cloudfn_agent.warden import Warden
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     # First of all: what is imported here is shared by both, and from here on they get ready side by side.
     early = fork_zygote(sys.path[0])
     asyncio = _import_asyncio()
-    from cloudfn_agent.agent import Config
+    from cloudfn_agent.config import Config
     from cloudfn_agent.warden import Warden
 
     system.name_process("cloudfn-agent")
@@ -42,6 +42,7 @@ def main() -> None:
             **given,
             "key": bytes.fromhex(given["key"]),
             "folder": Path(given["folder"]),
+            "build": tuple(given.get("build", ())),
             "cores": given.get("cores") or float(os.cpu_count() or 1),
             "memory": given.get("memory") or system.memory_mb(),
         }

@@ -32,7 +32,7 @@ class House:
     """What every zygote of this agent is told.
 
     Attributes:
-        address, key, app: the door, for workers that are clients too.
+        address: of the door, for workers that are clients too.
         slots: path of the shared slots.
         runtime: folder that holds `cloudfn`, `cloudfn_agent` and `cloudpickle`, for any interpreter's `sys.path`.
         shared: folder in shared memory, or "".
@@ -41,8 +41,6 @@ class House:
     """
 
     address: str
-    key: bytes
-    app: str
     slots: Path
     runtime: str
     shared: str
@@ -73,6 +71,7 @@ class Process:
         else:
             self.popen, self.channel = start_interpreter(house, function, logs)
         self.logs = logs
+        self.function = function
         self._loop = loop
         self._wrapped = bool(function.runtime["mounts"])
         self.channel.send(
@@ -83,7 +82,7 @@ class Process:
                 "image": function.spec.image.recipe(),
                 "workdir": function.runtime["workdir"],
                 "slots": str(house.slots),
-                "door": {"address": house.address, "key": house.key.hex(), "app": house.app, "shared": house.shared},
+                "door": {"address": house.address, "app": function.app, "shared": house.shared},
             },
             [logs.out, logs.err] if early else [],
         )

@@ -9,6 +9,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cloudfn import auth
 from cloudfn.spec import FunctionSpec
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ class Function:
     """A function that a client registered.
 
     Attributes:
-        key: names it; the tag, or the tag and a digest for a variant made by `with_options`.
+        key: names it in this agent: `name` behind the name of its session.
+        name: what its clients call it: the tag, or the tag and a digest for a variant made by `with_options`.
+        session: see `cloudfn_agent.sessions`.
+        app: name of the app that it belongs to.
         runtime: JSON form of `cloudfn.provider.Runtime`.
         code: where its code is: `module`, `qualname`, `bundle` (folder), `path` and `value` (pickle and its digest).
         environment: variables and secret values for its workers.
@@ -30,6 +34,9 @@ class Function:
     """
 
     key: str
+    name: str
+    session: str
+    app: str
     spec: FunctionSpec
     runtime: dict[str, Any]
     code: dict[str, Any]
@@ -56,6 +63,7 @@ class Worker:
         child: its process.
         ready: it has run its `@enter` hooks, and listens; or it has none, and will listen in a moment.
         death: why we ended it, when we did.
+        door_key: by which it comes through the agent's door as a client.
         waits: inner calls that it waits for -> functions.
     """
 
@@ -70,6 +78,7 @@ class Worker:
     death: dict[str, Any] = field(default_factory=dict)
     limit: MemoryLimit | None = None
     timers: list[Any] = field(default_factory=list)
+    door_key: bytes = field(default_factory=auth.new_key, repr=False)
 
     @property
     def name(self) -> str:
@@ -122,6 +131,7 @@ class Pool:
 
     Attributes:
         broken: its latest worker could not start, so none is started that nobody asks for.
+        ended: its session is over; it starts nothing and grants nothing.
         done, busy: inputs finished by workers that are gone, and their seconds.
     """
 
@@ -131,6 +141,7 @@ class Pool:
     requests: deque[Request] = field(default_factory=deque)
     resumptions: deque[Resumption] = field(default_factory=deque)
     broken: bool = False
+    ended: bool = False
     done: int = 0
     busy: float = 0.0
 

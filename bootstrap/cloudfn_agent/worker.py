@@ -32,6 +32,7 @@ def main(
     channel: Channel,
     slot: SlotWriter,
     prompt: bool,
+    door_key: bytes,
 ) -> int:
     """Make the instance, run `@enter`, serve, run `@exit`; returns the exit status.
 
@@ -39,9 +40,10 @@ def main(
         name: the worker's name, "w3".
         parameters: pickle of the instance's (args, kwargs); empty for none.
         prompt: the agent takes it for ready already, and need not be told.
+        door_key: proves to the agent's door that it is this worker.
     """
     if execution.door:
-        execution.door = replace(execution.door, worker=name)
+        execution.door = replace(execution.door, key=door_key, worker=name)
     loop = new_loop() if needs_loop(spec, definition) else None
     shared = execution.door.shared if execution.door else ""
     try:

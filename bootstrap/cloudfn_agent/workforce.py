@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 
 from cloudfn_agent import system
 from cloudfn_agent.channel import Message
-from cloudfn_agent.logs import Logs
+from cloudfn_agent.logs import Logs, Sink
 from cloudfn_agent.nursery import Child, House, Process, Zygote
 from cloudfn_agent.pool import Function, Pool, State, Worker
 from cloudfn_agent.slots import Slots
@@ -42,11 +43,11 @@ class Overseer(Protocol):
     def may_grow(self, pool: Pool) -> bool:
         """Whether one more worker of a pool could be started now."""
 
-    def on_log(self, number: int, stream: int, data: bytes) -> None:
-        """A worker (0: a zygote) has printed."""
+    def on_log(self, session: str, number: int, stream: int, data: bytes) -> None:
+        """A worker (0: a zygote) of a session has printed."""
 
-    def show(self, message: Message) -> None:
-        """Something for whoever watches."""
+    def show(self, session: str, message: Message) -> None:
+        """Something for whoever watches a session."""
 
 
 class Workforce:
@@ -107,12 +108,12 @@ class Workforce:
         self.slots.clear(number)
         zygote = self._zygotes.get(pool.function.zygote)
         spare = zygote.take_spare() if zygote and pool.function.key in zygote.loaded else None
-        worker = Worker(number, pool, spare or Child(self._loop, self._overseer.on_log))
+        worker = Worker(number, pool, spare or self._new_child(pool.function))
         worker.idle_since = time.monotonic()
         self.by_number[number] = worker
         pool.workers.append(worker)
-        show, tag = self._overseer.show, pool.spec.tag
-        self._loop.call_soon(lambda: show({"op": "started", "worker": number, "function": tag}))  # not in its way
+        message = {"op": "started", "worker": number, "function": pool.spec.tag}
+        self._loop.call_soon(self._overseer.show, pool.function.session, message)  # not in its way
         if zygote and pool.function.key in zygote.served and not pool.spec.is_class:
             worker.ready = True
             worker.state = State.IDLE
@@ -136,6 +137,7 @@ class Workforce:
         parameters = base64.b64encode(worker.pool.parameters).decode()
         key, prompt = worker.pool.function.key, worker.ready
         begin = {"op": "begin", "worker": worker.number, "key": key, "parameters": parameters, "prompt": prompt}
+        begin["door_key"] = worker.door_key.hex()
         child.channel.put(begin)
         if prompt:
             self._loop.call_soon(self._flush, child)  # if it does not go out with its first lease
@@ -173,9 +175,15 @@ class Workforce:
             self._on_exit(worker, {})
             return
         self._forget_child(worker)
-        worker.child = Child(self._loop, self._overseer.on_log)
+        worker.child = self._new_child(worker.pool.function)
         self._listen(worker)
         self._give_process(worker)
+
+    def _sink(self, function: Function) -> Sink:
+        return functools.partial(self._overseer.on_log, function.session)
+
+    def _new_child(self, function: Function) -> Child:
+        return Child(self._loop, self._sink(function))
 
     def _forget_child(self, worker: Worker) -> None:
         del self._by_serial[worker.child.serial]
@@ -197,7 +205,7 @@ class Workforce:
         wanted = any(not pool.spec.resources.gpus and self._overseer.may_grow(pool) for pool in pools)
         if zygote.spare or not zygote.proved or not wanted or self._zygotes.get(key) is not zygote:
             return
-        spare = Child(self._loop, self._overseer.on_log)
+        spare = self._new_child(zygote.process.function)
         try:
             spare.ask(zygote.process, "fork", next(iter(zygote.served)), spare=True)
         except OSError:  # it has ended; `_on_zygote_end` comes next
@@ -206,7 +214,7 @@ class Workforce:
         zygote.spare = spare
 
     def _start_zygote(self, function: Function) -> Zygote:
-        logs = Logs(self._loop, 0, self._overseer.on_log)
+        logs = Logs(self._loop, 0, self._sink(function))
         try:
             process = Process(self._house, function, logs, self._loop)
         except OSError:
@@ -223,7 +231,7 @@ class Workforce:
 
     def _start_process(self, worker: Worker) -> None:
         function = worker.pool.function
-        logs = Logs(self._loop, worker.number, self._overseer.on_log)
+        logs = Logs(self._loop, worker.number, self._sink(function))
         try:
             process = Process(self._house, function, logs, self._loop)
         except OSError:
@@ -316,7 +324,7 @@ class Workforce:
             self._warden.note(worker.limit.path)
             worker.limit.add(worker.pid)
         except OSError as error:
-            self._notice(f"{worker.pool.spec.tag}: no hard memory limit on this machine ({error})")
+            self._notice(worker, f"{worker.pool.spec.tag}: no hard memory limit on this machine ({error})")
 
     def _on_worker_message(self, worker: Worker) -> None:
         for message, _ in worker.child.channel.receive_available():
@@ -332,7 +340,7 @@ class Workforce:
             elif op == "unheeded":
                 self.kill(worker, {**CANCELLED, "call": message["call"], "input": message["input"]})
             elif op == "protocol_error":
-                self._notice(f"{worker.name}: a client sent bytes that are no frame: {message['text']}")
+                self._notice(worker, f"{worker.name}: a client sent bytes that are no frame: {message['text']}")
         if worker.child.channel.ended:
             self._loop.remove_reader(worker.child.channel)
 
@@ -393,6 +401,13 @@ class Workforce:
         reason = {"kind": "stopped", "text": f"its @exit hooks took longer than {seconds:g} s"}
         worker.timers.append(self._loop.call_later(seconds, self.kill, worker, reason))
 
+    def send_away(self, worker: Worker) -> None:
+        """End a worker soon, whatever it does."""
+        if worker.ready:
+            self.stop(worker, interrupt=True)
+        else:
+            self.kill(worker, STOPPED)
+
     def _on_exit(self, worker: Worker, end: dict[str, Any]) -> None:
         """A worker's process has ended, or will never be."""
         if self.by_number.get(worker.number) is not worker:
@@ -423,7 +438,7 @@ class Workforce:
         pool.done += slot.done
         pool.busy += slot.busy
         self._free_numbers.append(number)
-        self._overseer.show({"op": "ended", "worker": number, "function": pool.spec.tag})
+        self._overseer.show(pool.function.session, {"op": "ended", "worker": number, "function": pool.spec.tag})
         self._overseer.on_death(worker, death)
 
     def _on_load_failed(self, key: str, error: str) -> None:
@@ -449,10 +464,17 @@ class Workforce:
                 text = "the process that imports its code ended"
                 self._on_exit(worker, {**end, "kind": "startup", "text": text, **zygote.death})
 
-    def _notice(self, text: str) -> None:
-        self._overseer.show({"op": "notice", "text": text})
+    def _notice(self, worker: Worker, text: str) -> None:
+        self._overseer.show(worker.pool.function.session, {"op": "notice", "text": text})
 
     # -- the end
+
+    def dismiss(self, session: str) -> None:
+        """A session has no worker any more: its zygotes leave by themselves."""
+        for zygote in self._zygotes.values():
+            if zygote.process.function.session == session:
+                zygote.drop_spare()
+                zygote.leave()
 
     def kill_all(self) -> None:
         """Grace is over: end everything that is left by force."""

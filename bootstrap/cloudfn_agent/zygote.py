@@ -70,7 +70,7 @@ class Zygote:
         execution.in_worker = True
         execution.image_recipe = message["image"]
         door = message["door"]
-        execution.door = execution.Door(door["address"], bytes.fromhex(door["key"]), "", door["app"], door["shared"])
+        execution.door = execution.Door(door["address"], b"", "", door["app"], door["shared"])
         self._slots = Slots(Path(message["slots"]))
 
     def _on_load(self, message: Message, _fds: list[int]) -> None:
@@ -177,6 +177,7 @@ class Zygote:
             channel,
             self._slots.writer(message["worker"]),
             prompt=message["prompt"],
+            door_key=bytes.fromhex(message["door_key"]),
         )
 
     def _reap(self) -> None:

@@ -440,9 +440,8 @@ class Dispatcher:
         """Connect a lease to its worker; after a cut, again and again until the agent says that the worker is gone."""
         for _ in range(_REATTACH_TRIES):
             try:
-                sock = await connect_async(
-                    self._loop, self._session.address, self._session.key, f"/lease?lease={lease.token}"
-                )
+                session, target = self._session, f"/lease?lease={lease.token}{self._session.as_worker}"
+                sock = await connect_async(self._loop, session.address, session.key, target)
             except LeaseGone as gone:
                 self.on_lost(lease.token, gone.death)
                 return

@@ -65,6 +65,7 @@ class Session:
         self.encoders = Encoders()
         self.address = ""
         self.key = b""
+        self.as_worker = ""  # what a worker adds to its requests at the door: its key is its own
         self.segments = Segments("", "")
         self.reactor = Reactor()
         self.lender = Lender(self)
@@ -124,12 +125,13 @@ class Session:
         """Become a client of the agent that this worker belongs to."""
         self.reactor.start()
         self.segments = Segments(door.shared, door.worker)
+        self.as_worker = f"&worker={door.worker}"
         self.address, self.key = door.address, door.key
         self._listen(connect(door.address, door.key, f"/control?logs=0&worker={door.worker}"))
         answer = self._ask({"op": "functions"}, "functions")
         for function in answer["functions"]:
             spec = function_from_json(function["spec"])
-            payload = FunctionPayload(spec, environment=function["environment"])
+            payload = FunctionPayload(spec)  # its environment stays with the agent
             self._keys[function["key"]] = payload
             if function["key"] == spec.tag:
                 self._payloads[spec.tag] = payload
@@ -261,7 +263,7 @@ class Session:
                         "base": target.tag,
                         "key": key,
                         "spec": function_to_json(variant.spec),
-                        "environment": dict(variant.environment),
+                        "environment": dict(variant.environment) if "environment" in target.overrides else None,
                     }
                 )
         return key
