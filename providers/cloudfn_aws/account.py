@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Callable, Mapping
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from cloudfn.account import Account, Identity, Leftover, Obstacle, Report, StateBackend
-from cloudfn.exception import AuthError, ConnectionError, DeploymentError, Error, NotFoundError
+from cloudfn.exception import AuthError, DeploymentError, Error, NotFoundError
 from cloudfn.plan_spec import Plan
 from cloudfn.settings import Settings
 from cloudfn_aws import console, drain, errors, leftovers, preflight, quotas, state_bucket
@@ -32,7 +30,7 @@ class AWSAccount(Account):
 
     def identity(self, settings: Settings) -> Identity:
         if self._identity is None:
-            with _translated("who you are cannot be asked of AWS"):
+            with errors.translated("who you are cannot be asked of AWS"):
                 said = self._session.client("sts", region_name=_home(settings)).get_caller_identity()
             self._identity = Identity(said["Account"], said["Arn"])
         if settings.account and settings.account != self._identity.account:
@@ -45,27 +43,27 @@ class AWSAccount(Account):
 
     def obstacles(self, plan: Plan) -> list[Obstacle]:
         who = self.identity(plan.settings)
-        with _translated("the preflight could not ask AWS"):
+        with errors.translated("the preflight could not ask AWS"):
             return list(preflight.obstacles(self._session, plan, who))
 
     def quotas(self, plan: Plan) -> Mapping[str, int]:
-        with _translated("quotas could not be asked of AWS"):
+        with errors.translated("quotas could not be asked of AWS"):
             return quotas.machines(self._session, plan.groups)
 
     def state(self, settings: Settings, *, create: Callable[[str], bool]) -> StateBackend:
         if settings.state.url:
             return StateBackend(settings.state.url, settings.state.secrets_provider, {})
         who = self.identity(settings)
-        with _translated("the state's bucket could not be looked up or made"):
+        with errors.translated("the state's bucket could not be looked up or made"):
             return state_bucket.backend(self._session, who.account, _home(settings), create)
 
     def drain(self, plan: Plan, report: Report) -> None:
-        with _translated("machines could not be drained"):
+        with errors.translated("machines could not be drained"):
             drain.drain(self._session, plan, report)
 
     def leftovers(self, plan: Plan) -> list[Leftover]:
         who = self.identity(plan.settings)
-        with _translated("AWS could not be searched for what carries the stack's tags"):
+        with errors.translated("AWS could not be searched for what carries the stack's tags"):
             return leftovers.leftovers(self._session, plan, who)
 
     def console_url(self, type: str, id: str, region: str) -> str:
@@ -78,7 +76,7 @@ class AWSAccount(Account):
         client = self._session.client("secretsmanager", region_name=_home(plan.settings))
         where = f"{plan.prefix}/{name}"
         try:
-            with _translated(f"the secret {where} could not be set"):
+            with errors.translated(f"the secret {where} could not be set"):
                 client.put_secret_value(SecretId=where, SecretString=json.dumps(dict(values), sort_keys=True))
         except DeploymentError as error:
             if "ResourceNotFoundException" in error.message:
@@ -91,38 +89,3 @@ class AWSAccount(Account):
 
 def _home(settings: Settings) -> str:
     return settings.regions[0] if settings.regions else DEFAULT_REGION
-
-
-class _translated:
-    """Turns what boto3 raises into our own errors; `what` says what could not be done."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if not isinstance(error, (BotoCoreError, ClientError)):
-            return
-        text = str(error)
-        known = errors.explain(text)
-        if known is not None:
-            raise type(known)(f"{known.message} ({self._what})", hint=known.hint) from error
-        if type(error).__name__ in (
-            "EndpointConnectionError",
-            "ConnectTimeoutError",
-            "ReadTimeoutError",
-            "ConnectionClosedError",
-        ):
-            raise ConnectionError(
-                f"{self._what}: {text}", hint="Look at the network, and at AWS_ENDPOINT_URL."
-            ) from error
-        if type(error).__name__ in (
-            "NoCredentialsError",
-            "PartialCredentialsError",
-            "ProfileNotFound",
-            "TokenRetrievalError",
-        ):
-            raise AuthError(f"{self._what}: {text}", hint=errors.LOG_IN) from error
-        raise DeploymentError(f"{self._what}: {text}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cloudfn import descriptor
 from cloudfn.catalogue import SPOT
 from cloudfn.plan_spec import Plan, Role, Statement
 from cloudfn_aws.regions import every, with_groups
@@ -211,6 +212,12 @@ def _home(plan: Plan) -> list[Statement]:
             "makes, changes, empties and deletes the bucket",
             _BUCKET,
             _arns("s3:::{bucket}", "s3:::{bucket}/*"),
+        ),
+        Statement(
+            "Descriptor",
+            "writes what the stack says of itself",
+            ("s3:GetObject", "s3:GetObjectTagging", "s3:PutObject"),
+            _arns(f"s3:::{{bucket}}/{descriptor.KEY}"),
         ),
         Statement(
             "Controller",

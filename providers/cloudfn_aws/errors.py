@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from typing import Iterator
 
-from cloudfn.exception import AlreadyExistsError, AuthError, Error, PermissionDeniedError, ResourceExhaustedError
+from botocore.exceptions import BotoCoreError, ClientError
+
+from cloudfn.exception import (
+    AlreadyExistsError,
+    AuthError,
+    ConnectionError,
+    DeploymentError,
+    Error,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+)
 
 QUOTAS_URL = "https://console.aws.amazon.com/servicequotas/home/services"
 
@@ -64,3 +74,41 @@ def _meanings(message: str) -> Iterator[Error]:
             f"Something of this name is in the AWS account already ({taken[0]}), and it is not in the state.",
             hint="Another stack or state backend may own it. If it is a leftover, delete it.",
         )
+
+
+_UNREACHABLE = ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError")
+_NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "TokenRetrievalError")
+
+
+class translated:
+    """Turns what boto3 raises into our own errors.
+
+    Args:
+        what: says what could not be done.
+        role: policy that whoever calls functions needs; without one it was something that `up` does.
+    """
+
+    def __init__(self, what: str, role: str = "") -> None:
+        self._what = what
+        self._role = role
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if not isinstance(error, (BotoCoreError, ClientError)):
+            return
+        text = str(error)
+        known = explain(text)
+        if known is not None:
+            hint = known.hint
+            if self._role and isinstance(known, PermissionDeniedError):
+                hint = f"Whoever calls functions needs the policy {self._role}: have it attached to you."
+            raise type(known)(f"{known.message} ({self._what})", hint=hint) from error
+        if type(error).__name__ in _UNREACHABLE:
+            raise ConnectionError(
+                f"{self._what}: {text}", hint="Look at the network, and at AWS_ENDPOINT_URL."
+            ) from error
+        if type(error).__name__ in _NO_CREDENTIALS:
+            raise AuthError(f"{self._what}: {text}", hint=LOG_IN) from error
+        raise DeploymentError(f"{self._what}: {text}") from error

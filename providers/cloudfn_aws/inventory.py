@@ -95,6 +95,7 @@ def _bucket(plan: Plan) -> Iterator[Resource]:
         ("bucket-policy", "bucketPolicy:BucketPolicy", "refuses requests without TLS"),
     ):
         yield Resource(f"aws:s3/{type_}", name, words)
+    yield Resource("aws:s3/bucketObjectv2:BucketObjectv2", "descriptor", "tells callers where everything is")
 
 
 def _controller() -> Iterator[Resource]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
+from cloudfn import descriptor
 from cloudfn.plan_spec import Plan, Role, Statement
 from cloudfn_aws import deploy_role
 from cloudfn_aws.regions import every, with_groups
@@ -59,6 +60,12 @@ def _call(plan: Plan) -> Role:
         ),
         Statement(
             "ReadResults", "reads what machines left in the bucket", ("s3:GetObject",), (f"{BUCKET}/machines/*",)
+        ),
+        Statement(
+            "FindStack",
+            "reads what the stack says of itself: its controller's address, its groups",
+            ("s3:GetObject",),
+            (f"{BUCKET}/{descriptor.KEY}",),
         ),
         _lists((*objects, "machines/*")),
     ]

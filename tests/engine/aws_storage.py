@@ -190,6 +190,40 @@ class BucketPolicy(OfBucket):
         cloud.s3.delete_bucket_policy(Bucket=bucket)
 
 
+class BucketObject(Simple):
+    replace_on = frozenset({"bucket", "key"})
+
+    def create(self, cloud: Any, inputs: Properties) -> tuple[str, Properties]:
+        tags = (inputs.get("overrideProvider") or {}).get("defaultTags", {}).get("tags", inputs.get("tags")) or {}
+        if len(tags) > 10:
+            raise Failure("BadRequest: Object tags cannot be greater than 10")
+        cloud.s3.put_object(
+            Bucket=inputs["bucket"],
+            Key=inputs["key"],
+            Body=inputs.get("content", "").encode(),
+            ContentType=inputs.get("contentType", "binary/octet-stream"),
+        )
+        return f"{inputs['bucket']}/{inputs['key']}", {}
+
+    def read(self, cloud: Any, id: str, state: Properties) -> Properties | None:
+        bucket, _, key = id.partition("/")
+        try:
+            found = cloud.s3.get_object(Bucket=bucket, Key=key)
+        except cloud.s3.exceptions.ClientError as error:
+            if is_gone(error) or error.response["Error"]["Code"] == "NoSuchKey":
+                return None
+            raise
+        return {"content": found["Body"].read().decode()}
+
+    def update(self, cloud: Any, id: str, old: Properties, new: Properties) -> Properties:
+        self.create(cloud, new)
+        return {}
+
+    def delete(self, cloud: Any, id: str, state: Properties) -> None:
+        bucket, _, key = id.partition("/")
+        cloud.s3.delete_object(Bucket=bucket, Key=key)
+
+
 def document(policy: Any) -> str:
     """A policy as text. The provider takes objects too. Raises `Failure` for what is no policy."""
     text = policy if isinstance(policy, str) else json.dumps(policy)
@@ -269,6 +303,7 @@ HANDLERS = {
     "aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration": Lifecycle(),
     "aws:s3/bucketVersioning:BucketVersioning": Versioning(),
     "aws:s3/bucketPolicy:BucketPolicy": BucketPolicy(),
+    "aws:s3/bucketObjectv2:BucketObjectv2": BucketObject(),
     "aws:cloudwatch/logGroup:LogGroup": LogGroup(),
     "aws:secretsmanager/secret:Secret": Secret(),
 }

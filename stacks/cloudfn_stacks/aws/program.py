@@ -9,7 +9,7 @@ import pulumi_aws as aws
 
 from cloudfn import plan_json
 from cloudfn.plan_spec import Plan
-from cloudfn_stacks.aws import images
+from cloudfn_stacks.aws import descriptor, images
 from cloudfn_stacks.aws.bucket import Bucket, BucketArgs
 from cloudfn_stacks.aws.controller import Controller, ControllerArgs
 from cloudfn_stacks.aws.documents import Words
@@ -45,6 +45,8 @@ def program(plan: Plan) -> None:
     for secret in plan.secrets:
         Secret(f"secret-{secret.name}", plan.prefix, secret.name, at_home)
     controller = _controller(plan, bucket, words, at_home)
+    here = pulumi.ResourceOptions(provider=providers[home])
+    descriptor.register(plan, who.account_id, bucket.bucket.bucket, controller.url, here)
     machine = MachineRole("machine", _role(plan, "machine", words), at_home)
     call = CallPolicy("call", _role(plan, "call", words).role, plan.prefix, words, at_home)
 
