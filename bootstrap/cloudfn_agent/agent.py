@@ -13,26 +13,27 @@ import shutil
 import socket
 import time
 from collections import deque
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
 from cloudfn.shared import remove_files_of
-from cloudfn.spec import digest
-from cloudfn.spec_json import function_from_json, function_to_json
 from cloudfn_agent import builds, mounts, status
 from cloudfn_agent import pool as pools
+from cloudfn_agent.accounts import Accounts
+from cloudfn_agent.activity import Activity, Busy
 from cloudfn_agent.blobs import Blobs
 from cloudfn_agent.channel import Message
 from cloudfn_agent.clients import Client
 from cloudfn_agent.config import Config
 from cloudfn_agent.door import Door, Handler, answer, upgraded
+from cloudfn_agent.drain import Drain
 from cloudfn_agent.early import EarlyZygote
+from cloudfn_agent.functions import Functions
 from cloudfn_agent.metrics import render_metrics
 from cloudfn_agent.nursery import House
 from cloudfn_agent.parking import Parking
 from cloudfn_agent.placement import Placement
-from cloudfn_agent.pool import Function, Lease, Pool, Request, Resumption, State, Worker
+from cloudfn_agent.pool import Lease, Pool, Request, Resumption, State, Worker
 from cloudfn_agent.sessions import Sessions, scoped
 from cloudfn_agent.warden import Warden
 from cloudfn_agent.workforce import CANCELLED, Workforce
@@ -57,16 +58,21 @@ class Agent:
         slots = config.folder / "slots"
         house = House(config.address, slots, config.runtime, config.shared, mounts.wrap, early)
         self._workforce = Workforce(house, self, warden, config.exit_patience)
-        self._functions: dict[str, Function] = {}
-        self._pools: dict[tuple[str, bytes], Pool] = {}
+        self.functions = Functions()
+        self._pools = self.functions.pools
         self._leases: dict[str, Lease] = {}
         self._deaths: dict[str, dict[str, Any]] = {}  # leases that ended with their worker -> why
         self._clients: set[Client] = set()
         self._parking = Parking()
         self._stop_timers: dict[Pool, asyncio.TimerHandle] = {}
         self._told: dict[tuple[str, str], tuple[int, int]] = {}  # see `note_counts`
-        self._sessions = Sessions(self._pools, self._functions, self._workforce, config, self.on_session_over)
+        self._sessions = Sessions(self.functions, self._workforce, config, self.on_session_over)
         self._placement = Placement(self._pools, self._workforce, config.cores, config.memory, self._recall)
+        self._drain = Drain(self._workforce, self._leases, lambda: self._clients, self._recall, config.exit_patience)
+        self._accounts = Accounts()
+        self._uploads: list[Busy] = []
+        self._last_event = time.monotonic()
+        self._paused = False
         self._closing = False
         self._kill_timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -75,8 +81,11 @@ class Agent:
         if config.store:
             blobs = Blobs(Path(config.store))
             handlers["/blob"] = blobs.serve
+            self._uploads.append(blobs)
             if config.build:
-                handlers["/build"] = builds.Builds(config.build, blobs).serve
+                made = builds.Builds(config.build, blobs)
+                handlers["/build"] = made.serve
+                self._uploads.append(made)
         self._door = Door(
             listener,
             self._key_for,
@@ -181,56 +190,22 @@ class Agent:
 
     def register(self, client: Client, message: Message) -> None:
         """Take a function; registering the same again changes nothing."""
-        spec = function_from_json(message["spec"])
-        runtime, code, environment = message["runtime"], message["code"], message["environment"]
-        function = Function(
-            key=scoped(client.session, message["key"]),
-            name=message["key"],
-            session=client.session,
-            app=self._sessions.app_of(client.session),
-            spec=spec,
-            runtime=runtime,
-            code=code,
-            environment=environment,
-            zygote=digest([client.session, runtime, code["bundle"], environment]),
-        )
-        self._functions[function.key] = function
-        self.pump(self._pool(function.key, b""))
-
-    def derive(
-        self, client: Client, base: str, key: str, spec: dict[str, Any], environment: dict[str, str] | None
-    ) -> None:
-        """A variant of a registered function with another spec, for `with_options` in a worker."""
-        function = self._functions[scoped(client.session, base)]
-        environment = function.environment if environment is None else environment
-        zygote = digest([client.session, function.runtime, function.code["bundle"], environment])
-        whole = scoped(client.session, key)
-        self._functions[whole] = replace(
-            function, key=whole, name=key, spec=function_from_json(spec), environment=environment, zygote=zygote
-        )
-
-    def function_list(self, client: Client) -> list[dict[str, Any]]:
-        """The functions of a client's session; their secrets are for their own workers alone."""
-        return [
-            {"key": function.name, "spec": function_to_json(function.spec)}
-            for function in self._functions.values()
-            if function.session == client.session
-        ]
-
-    def _pool(self, key: str, parameters: bytes) -> Pool:
-        if (key, parameters) not in self._pools:
-            self._pools[key, parameters] = Pool(self._functions[key], parameters)
-        return self._pools[key, parameters]
+        function = self.functions.register(client.session, self._sessions.app_of(client.session), message)
+        self.pump(self.functions.pool(function.key, b""))
 
     # -- requests
 
     def want(self, client: Client, id: int, key: str, parameters: bytes, park: str) -> None:
         """A client asks for a lease on a worker of a function; `park`: see `Request`."""
+        self._last_event = time.monotonic()
+        if self._drain.begun:
+            client.send({"op": "refused", "id": id, "kind": "draining", "text": "this machine goes soon"})
+            return
         whole = scoped(client.session, key)
-        if whole not in self._functions:
+        if whole not in self.functions.by_key:
             client.send({"op": "refused", "id": id, "kind": "unknown", "text": f"no function {key!r} is registered"})
             return
-        pool = self._pool(whole, parameters)
+        pool = self.functions.pool(whole, parameters)
         pool.requests.append(Request(client, id, park))
         self.pump(pool)
 
@@ -258,7 +233,7 @@ class Agent:
 
     def pump(self, pool: Pool) -> None:
         """Do whatever the state of a pool asks for."""
-        if self._closing or pool.ended:
+        if self._closing or self._paused or self._drain.begun or pool.ended:
             return
         self._grant_resumptions(pool)
         self._grant_idle(pool)
@@ -370,7 +345,9 @@ class Agent:
         worker.idle_since = self._workforce.slots.read(worker.number).finished or time.monotonic()
         pool = worker.pool
         used_up = pool.spec.scaling.single_use and self._workforce.slots.read(worker.number).done
-        if used_up or self._placement.is_starved(pool):
+        if self._drain.begun:
+            self._drain.release(worker)
+        elif used_up or self._placement.is_starved(pool):
             self._workforce.stop(worker)
         self.pump(pool)
         self._pump_waiting()
@@ -421,11 +398,14 @@ class Agent:
             self._stop_timers[pool] = self._loop.call_later(delay, self.pump, pool)
 
     def on_ready(self, worker: Worker) -> None:
+        if self._drain.begun:
+            self._drain.release(worker)
         self.pump(worker.pool)
         self._pump_waiting()
 
     def on_death(self, worker: Worker, death: dict[str, Any]) -> None:
         """A worker has ended: its clients hear why, and others may start."""
+        self._last_event = time.monotonic()
         remove_files_of(self.config.shared, worker.name)
         for token, lease in worker.leases.items():
             self._leases.pop(token, None)
@@ -439,6 +419,7 @@ class Agent:
         self._pump_waiting()
         self.pump(worker.pool)
         self._sessions.check(worker.pool.function.session)
+        self._drain.check()
         self._check_ended()
 
     def _refuse_all(self, pool: Pool, death: dict[str, Any]) -> None:
@@ -493,6 +474,39 @@ class Agent:
             answer["sessions"] = self._sessions.describe()
         return answer
 
+    # -- for who looks after the machine
+
+    def activity(self) -> Activity:
+        """Whether anything happens here."""
+        slots = [self._workforce.slots.read(number) for number in self._workforce.by_number]
+        waiting = sum(len(pool.requests) + len(pool.in_state(State.STARTING)) for pool in self._pools.values())
+        waiting += sum(busy.busy for busy in self._uploads)
+        inputs = sum(slot.running for slot in slots)
+        if inputs or waiting:
+            self._last_event = time.monotonic()
+        idle_since = max([self._last_event, *(slot.finished for slot in slots)])
+        return Activity(inputs, waiting, len(slots), idle_since)
+
+    def account(self) -> list[dict[str, Any]]:
+        """What workers have taken so far, see `Accounts.rows`."""
+        return self._accounts.rows(self._pools.values(), self._workforce, time.monotonic())
+
+    def pause(self) -> None:
+        """Close the door and start nothing: the machine asks whether it may go."""
+        self._paused = True
+        self._door.pause()
+
+    def unpause(self) -> None:
+        """It may not: serve on, whoever waits at the door too."""
+        self._paused = False
+        self._door.open()
+        self._pump_waiting()
+
+    async def drain(self, seconds: float) -> None:
+        """Finish what runs, or give it back, within so many seconds; nothing new is taken. Ends without a worker."""
+        self._drain.begin(seconds)
+        await self._drain.ended.wait()
+
     # -- the end
 
     def leave(self, client: Client, grace: float) -> None:
@@ -500,11 +514,11 @@ class Agent:
         if not self._sessions.leave(client, grace):
             self.shutdown(grace, client)
 
-    def on_session_over(self, name: str, keys: list[tuple[str, bytes]]) -> None:
+    def on_session_over(self, name: str) -> None:
         """A session and its workers have ended; so does all that is left of it."""
-        for key in keys:
-            timer = self._stop_timers.pop(self._pools.pop(key), None)
-            if timer:
+        for pool in self.functions.forget(name):
+            self._accounts.close(pool)
+            if timer := self._stop_timers.pop(pool, None):
                 timer.cancel()
         for told in [told for told in self._told if told[0] == name]:
             del self._told[told]

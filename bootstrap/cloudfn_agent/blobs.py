@@ -32,9 +32,13 @@ class Blobs:
 
     Args:
         folder: made when missing.
+
+    Attributes:
+        busy: uploads under way.
     """
 
     def __init__(self, folder: Path) -> None:
+        self.busy = 0
         self._folder = folder
         for kind in _KINDS:
             (folder / f"{kind}s").mkdir(parents=True, exist_ok=True)
@@ -60,6 +64,13 @@ class Blobs:
             await answer(sock, "507 Insufficient Storage", f"the machine's disk has no room for {size} bytes")
             sock.close()
             return
+        self.busy += 1
+        try:
+            await self._serve(sock, size, target)
+        finally:
+            self.busy -= 1
+
+    async def _serve(self, sock: socket.socket, size: int, target: Path) -> None:
         with sock:
             loop = asyncio.get_running_loop()
             await loop.sock_sendall(sock, upgraded())

@@ -36,12 +36,16 @@ class Builds:
 
     Args:
         command: the program, found by its absolute path.
+
+    Attributes:
+        busy: builds under way, or waiting for their turn.
     """
 
     def __init__(self, command: Sequence[str], blobs: Blobs) -> None:
         self._command = command
         self._blobs = blobs
         self._turn = asyncio.Lock()
+        self.busy = 0
 
     async def serve(self, sock: socket.socket, _parameters: Mapping[str, str]) -> None:
         """Take over a connection that asked for `/build`."""
@@ -55,8 +59,12 @@ class Builds:
                 return
             if self._turn.locked():
                 await _say(sock, {"report": "image: waiting for another build on this machine"})
-            async with self._turn:
-                await self._run(sock, request)
+            self.busy += 1
+            try:
+                async with self._turn:
+                    await self._run(sock, request)
+            finally:
+                self.busy -= 1
 
     def _located(self, request: dict[str, Any]) -> dict[str, Any]:
         """The request with paths in place of digests. Raises `InvalidError` for a blob that is not here."""

@@ -103,7 +103,7 @@ def _register(agent: Agent, client: Client, message: Message) -> None:
 
 
 def _derive(agent: Agent, client: Client, message: Message) -> None:
-    agent.derive(client, message["base"], message["key"], message["spec"], message["environment"])
+    agent.functions.derive(client.session, message["base"], message["key"], message["spec"], message["environment"])
 
 
 _REQUESTS: dict[str, Callable[[Agent, Client, Message], None]] = {
@@ -117,7 +117,9 @@ _REQUESTS: dict[str, Callable[[Agent, Client, Message], None]] = {
     "hold": lambda agent, client, message: agent.hold(client, message["leases"]),
     "register": _register,
     "derive": _derive,
-    "functions": lambda agent, client, _: client.send({"op": "functions", "functions": agent.function_list(client)}),
+    "functions": lambda agent, client, _: client.send(
+        {"op": "functions", "functions": agent.functions.describe(client.session)}
+    ),
     "status": lambda agent, client, _: client.send({"op": "status", **agent.status(client)}),
     "shutdown": lambda agent, client, message: agent.leave(client, float(message.get("grace", 30.0))),
     "counts": lambda agent, client, message: agent.note_counts(

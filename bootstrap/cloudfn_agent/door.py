@@ -57,10 +57,17 @@ class Door:
         self._handlers = handlers
         self._workers_handlers = workers_handlers
         self._strangers: dict[socket.socket, float] = {}  # since when, oldest first
+        self._paused = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
+        self._paused = False
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def pause(self) -> None:
+        """Accept nobody until `open`; who connects meanwhile waits in the listener's queue."""
+        self._paused = True
+        asyncio.get_running_loop().remove_reader(self._listener)
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._listener)
@@ -102,7 +109,7 @@ class Door:
         loop.call_later(_BREATH, self._reopen)
 
     def _reopen(self) -> None:
-        if self._listener.fileno() >= 0:
+        if self._listener.fileno() >= 0 and not self._paused:
             self.open()
 
     async def _welcome(self, sock: socket.socket) -> None:

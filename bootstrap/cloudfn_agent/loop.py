@@ -137,6 +137,7 @@ class LoopWorker:
         self._threads = ThreadPoolExecutor(max_workers=max(work.spec.scaling.max_inputs, 1))
         self._thread_lock = threading.Lock()
         self._stopped = asyncio.Event()
+        self._preempted = False  # the machine goes away: what is interrupted goes back, to run elsewhere
         self._busy_since = 0.0
 
     async def run(self) -> None:
@@ -174,6 +175,7 @@ class LoopWorker:
             elif op == "drop":
                 self._on_drop(message["lease"])
             elif op == "stop":
+                self._preempted |= message["preempt"]
                 self._stop(message["interrupt"])
         if self._work.channel.ended:  # the agent has died
             self._stop(True)
@@ -315,6 +317,10 @@ class LoopWorker:
 
     def _answer_cancelled(self, running: Running) -> None:
         self._inputs.pop((running.lease.token, running.job.call, running.job.input), None)
+        if self._preempted:
+            if not self._methods[running.job.method][0].is_generator:  # its caller has some of what it yields
+                running.lease.give_back([(running.job.call, running.job.input)])
+            return
         running.lease.send(RESULT, b"", flags=CANCELLED, index=running.job.input, call=running.job.call)
 
     async def _run(self, batch: list[Running]) -> None:

@@ -64,6 +64,7 @@ class Worker:
         ready: it has run its `@enter` hooks, and listens; or it has none, and will listen in a moment.
         death: why we ended it, when we did.
         door_key: by which it comes through the agent's door as a client.
+        started: when it was asked for (monotonic seconds).
         waits: inner calls that it waits for -> functions.
     """
 
@@ -74,6 +75,7 @@ class Worker:
     ready: bool = False
     leases: dict[str, Lease] = field(default_factory=dict)
     idle_since: float = 0.0
+    started: float = 0.0
     waits: dict[int, tuple[str, ...]] = field(default_factory=dict)
     death: dict[str, Any] = field(default_factory=dict)
     limit: MemoryLimit | None = None
@@ -132,7 +134,7 @@ class Pool:
     Attributes:
         broken: its latest worker could not start, so none is started that nobody asks for.
         ended: its session is over; it starts nothing and grants nothing.
-        done, busy: inputs finished by workers that are gone, and their seconds.
+        done, busy, lived: of workers that are gone: inputs finished, seconds with one running, seconds in all.
     """
 
     function: Function
@@ -144,6 +146,7 @@ class Pool:
     ended: bool = False
     done: int = 0
     busy: float = 0.0
+    lived: float = 0.0
 
     @property
     def spec(self) -> FunctionSpec:

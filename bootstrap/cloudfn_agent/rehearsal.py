@@ -30,7 +30,7 @@ def rehearse(spec: FunctionSpec) -> None:
     client, connection = socket.socketpair()
 
     def last(value: Any) -> Any:
-        agent.send({"op": "stop", "interrupt": False})
+        agent.send({"op": "stop", "interrupt": False, "preempt": False})
         return value
 
     handler = signal.getsignal(signal.SIGUSR1)

@@ -59,6 +59,7 @@ class SerialWorker:
         self._batch_first: Job | None = None
         self._batch_bytes = 0
         self._batch_started = 0.0
+        self._preempted = False  # the machine goes away: what is interrupted goes back, to run elsewhere
         self._attention = False  # a signal came while our own code ran
 
     def run(self) -> None:
@@ -178,6 +179,7 @@ class SerialWorker:
             elif op == "stop":
                 self._stopping = True
                 self._cancelled |= message["interrupt"]
+                self._preempted |= message["preempt"]
         if self._channel.ended:  # the agent has died
             self._stopping = self._cancelled = True
 
@@ -400,6 +402,10 @@ class SerialWorker:
         if lease is None:
             return
         micros = int((time.monotonic() - started) * 1e6)
+        if isinstance(error, InputCancellation) and self._preempted:
+            if not self._methods[job.method][0].is_generator:  # its caller has some of what it yields
+                lease.give_back([(job.call, job.input)])
+            return
         if isinstance(error, InputCancellation):
             self._send(RESULT, b"", (), job, CANCELLED, 1, micros)
             return

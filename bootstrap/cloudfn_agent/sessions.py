@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from cloudfn_agent.channel import Message
 from cloudfn_agent.config import Config
-from cloudfn_agent.pool import Function, Pool, Worker
+from cloudfn_agent.pool import Worker
 from cloudfn_agent.workforce import STOPPED, Workforce
 
 if TYPE_CHECKING:
     from cloudfn_agent.clients import Client
+    from cloudfn_agent.functions import Functions
 
 _MAX_BACKLOG = 1 << 20  # bytes of output kept for a client that is away
 _MESSAGE_COST = 256  # what a message counts, about
@@ -74,19 +75,17 @@ class Sessions:
     """All sessions of a machine; without any where the agent is one app's own.
 
     Args:
-        pools, functions, workforce: the agent's.
-        on_over: told of a session that has ended, with the keys of its pools.
+        functions, workforce: the agent's.
+        on_over: told of a session that has ended, by its name.
     """
 
     def __init__(
         self,
-        pools: dict[tuple[str, bytes], Pool],
-        functions: dict[str, Function],
+        functions: Functions,
         workforce: Workforce,
         config: Config,
-        on_over: Callable[[str, list[tuple[str, bytes]]], None],
+        on_over: Callable[[str], None],
     ) -> None:
-        self._pools = pools
         self._functions = functions
         self._workforce = workforce
         self._config = config
@@ -148,7 +147,7 @@ class Sessions:
         session.grace = self._loop.call_later(grace, self._kill, session)
         if not session.ending:
             session.ending = True
-            for pool in self._pools.values():
+            for pool in self._functions.pools.values():
                 if pool.function.session == session.name:
                     pool.ended = True
                     pool.requests.clear()
@@ -171,9 +170,7 @@ class Sessions:
         for timer in filter(None, (session.grace, session.away)):
             timer.cancel()
         del self._by_name[name]
-        for key in [key for key, function in self._functions.items() if function.session == name]:
-            del self._functions[key]
-        self._on_over(name, [key for key, pool in self._pools.items() if pool.function.session == name])
+        self._on_over(name)
         self._workforce.dismiss(name)
         if session.asked_by:
             session.asked_by.send({"op": "bye"})

@@ -22,6 +22,7 @@ from cloudfn_agent.warden import Warden
 MAX_WORKERS = 1024
 _REFILL = 0.05  # seconds after a worker was started in which its zygote has better things to do than to fork a spare
 STOPPED = {"kind": "stopped", "text": "the app was stopped"}
+PREEMPTED = {"kind": "preempted", "text": "its machine is taken away"}
 CANCELLED = {"kind": "cancelled", "text": "its call was cancelled"}
 
 
@@ -109,7 +110,7 @@ class Workforce:
         zygote = self._zygotes.get(pool.function.zygote)
         spare = zygote.take_spare() if zygote and pool.function.key in zygote.loaded else None
         worker = Worker(number, pool, spare or self._new_child(pool.function))
-        worker.idle_since = time.monotonic()
+        worker.idle_since = worker.started = time.monotonic()
         self.by_number[number] = worker
         pool.workers.append(worker)
         message = {"op": "started", "worker": number, "function": pool.spec.tag}
@@ -393,10 +394,15 @@ class Workforce:
             zygote.process.popen.kill()
         self._on_exit(worker, {})
 
-    def stop(self, worker: Worker, interrupt: bool = False) -> None:
-        """Let a worker run its `@exit` hooks and leave; `interrupt`: cancel what it runs."""
+    def stop(self, worker: Worker, interrupt: bool = False, preempt: bool = False) -> None:
+        """Let a worker run its `@exit` hooks and leave.
+
+        Args:
+            interrupt: cancel what it runs.
+            preempt: give back what was cancelled so, to be run elsewhere.
+        """
         worker.state = State.STOPPING
-        self.tell(worker, {"op": "stop", "interrupt": interrupt}, urgent=interrupt)
+        self.tell(worker, {"op": "stop", "interrupt": interrupt, "preempt": preempt}, urgent=interrupt)
         seconds = self._exit_patience
         reason = {"kind": "stopped", "text": f"its @exit hooks took longer than {seconds:g} s"}
         worker.timers.append(self._loop.call_later(seconds, self.kill, worker, reason))
@@ -437,6 +443,7 @@ class Workforce:
         pool.workers.remove(worker)
         pool.done += slot.done
         pool.busy += slot.busy
+        pool.lived += time.monotonic() - worker.started
         self._free_numbers.append(number)
         self._overseer.show(pool.function.session, {"op": "ended", "worker": number, "function": pool.spec.tag})
         self._overseer.on_death(worker, death)
