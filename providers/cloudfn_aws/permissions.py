@@ -49,12 +49,12 @@ def _plain(value: Any) -> Any:
 
 
 def _call(plan: Plan) -> Role:
-    objects = ("code/*", "calls/*")
+    objects = ("agent/*", "code/*", "calls/*")
     statements = [
         *_calls_controller(),
         Statement(
             "SendCalls",
-            "sends code and calls through the bucket",
+            "sends the agent, code and calls through the bucket",
             ("s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"),
             tuple(f"{BUCKET}/{prefix}" for prefix in objects),
         ),
@@ -81,14 +81,11 @@ def _controller(plan: Plan) -> Role:
     statements = [
         Statement(
             "SizeGroups",
-            "grows this stack's groups, ends machines of them, closes a group when a cap is reached",
+            "sizes this stack's groups, ends machines of them",
             (
                 "autoscaling:CompleteLifecycleAction",
-                "autoscaling:RecordLifecycleActionHeartbeat",
                 "autoscaling:SetDesiredCapacity",
-                "autoscaling:SetInstanceProtection",
                 "autoscaling:TerminateInstanceInAutoScalingGroup",
-                "autoscaling:UpdateAutoScalingGroup",
             ),
             groups,
             {"StringEquals": {"aws:ResourceTag/cloudfn:stack": plan.stack}},
@@ -98,12 +95,18 @@ def _controller(plan: Plan) -> Role:
             "sees groups and machines; AWS knows no narrower resource for these",
             (
                 "autoscaling:DescribeAutoScalingGroups",
-                "autoscaling:DescribeAutoScalingInstances",
                 "autoscaling:DescribeScalingActivities",
                 "ec2:DescribeInstances",
             ),
             ("*",),
             _in_regions(plan),
+        ),
+        Statement(
+            "EndOrphans",
+            "ends machines of this stack that are in no group any more",
+            ("ec2:TerminateInstances",),
+            tuple(f"arn:{{partition}}:ec2:{region}:{{account}}:instance/*" for region in with_groups(plan)),
+            {"StringEquals": {"aws:ResourceTag/cloudfn:stack": plan.stack}},
         ),
         Statement(
             "KeepState",
@@ -112,6 +115,18 @@ def _controller(plan: Plan) -> Role:
             (f"{BUCKET}/state/*",),
         ),
         _lists(("state/*",)),
+        Statement(
+            "HandOutAgent",
+            "gives machines addresses for a few minutes from which they fetch the agent",
+            ("s3:GetObject",),
+            (f"{BUCKET}/agent/*",),
+        ),
+        Statement(
+            "ReadHostKeys",
+            "reads the SSH host keys that machines publish under their own prefixes, to tell callers",
+            ("s3:GetObject",),
+            (f"{BUCKET}/machines/*/host_key",),
+        ),
         Statement(
             "WriteLog",
             "writes its own log",

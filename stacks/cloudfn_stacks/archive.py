@@ -9,27 +9,44 @@ import os
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Mapping
+from typing import Mapping, Sequence
 
 import platformdirs
 
 from cloudfn.exception import InternalFailure
 
-CONTROLLER_MODULES = ("cloudfn.controller",)
+CONTROLLER_MODULES = (
+    "cloudfn.controller",
+    "cloudfn.controller_actions",
+    "cloudfn.controller_answers",
+    "cloudfn.controller_backoff",
+    "cloudfn.controller_claims",
+    "cloudfn.controller_facts",
+    "cloudfn.controller_groups",
+    "cloudfn.controller_keys",
+    "cloudfn.controller_ledger",
+    "cloudfn.controller_machines",
+    "cloudfn.controller_money",
+    "cloudfn.controller_observed",
+    "cloudfn.controller_requests",
+    "cloudfn.controller_run",
+    "cloudfn.controller_state",
+)
 """What the handlers import of cloudfn; these import nothing of it but each other. A test runs the zip on its own."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest date that a zip can hold."""
 
 
-def controller_files(handler: str, path: str) -> dict[str, bytes]:
+def controller_files(handler: str, path: str, beside: Sequence[str] = ()) -> dict[str, bytes]:
     """What a controller's zip holds besides what its cloud asks for.
 
     Args:
         handler: module of the cloud's handler ("cloudfn_gcp.controller_handler"); read, not imported.
         path: where the cloud looks for it in the zip ("main.py").
+        beside: modules of the cloud's that the handler imports; read, not imported.
     """
     files = {path: source(handler)}
-    for module in CONTROLLER_MODULES:
+    for module in (*CONTROLLER_MODULES, *beside):
         files[f"{module.replace('.', '/')}.py"] = source(module)
         # Empty: cloudfn's own pulls in the public API, and a function has none of what that needs.
         files.setdefault(f"{module.partition('.')[0]}/__init__.py", b"")

@@ -8,12 +8,21 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
+from cloudfn import controller_facts
+from cloudfn.controller_facts import Facts
 from cloudfn_stacks import archive
 from cloudfn_stacks.aws.logs import Log
 from cloudfn_stacks.aws.roles import ServiceRole
 
 HANDLER = "cloudfn_aws.controller_handler"
+BESIDE = (
+    "cloudfn_aws.controller_cloud",
+    "cloudfn_aws.controller_failures",
+    "cloudfn_aws.controller_identity",
+    "cloudfn_aws.controller_store",
+)
 MODULE = "handler"
+FACTS = "facts.json"
 RUNTIME = "python3.12"
 MEMORY_MIB = 256
 TIMEOUT = 60
@@ -26,6 +35,7 @@ class ControllerArgs:
 
     Attributes:
         prefix: begins physical names.
+        facts: what it must know of the plan.
         bucket: name of the bucket that holds its state.
         role: what the function may do.
         schedule_role: what the schedule may do.
@@ -33,6 +43,7 @@ class ControllerArgs:
 
     prefix: str
     stack: str
+    facts: Facts
     bucket: pulumi.Input[str]
     role: ServiceRole
     schedule_role: ServiceRole
@@ -61,7 +72,7 @@ class Controller(pulumi.ComponentResource):
             runtime=RUNTIME,
             architectures=["x86_64"],
             handler=f"{MODULE}.handler",
-            code=pulumi.FileArchive(str(archive.kept(package()))),
+            code=pulumi.FileArchive(str(archive.kept(package(args.facts)))),
             role=args.role.role.arn,
             memory_size=MEMORY_MIB,
             timeout=TIMEOUT,
@@ -98,6 +109,8 @@ class Controller(pulumi.ComponentResource):
         self.register_outputs({"url": self.url})
 
 
-def package() -> bytes:
-    """The function's code as a zip, the same for the same code."""
-    return archive.zipped(archive.controller_files(HANDLER, f"{MODULE}.py"))
+def package(facts: Facts) -> bytes:
+    """The function's code as a zip, the same for the same code and plan."""
+    files = archive.controller_files(HANDLER, f"{MODULE}.py", BESIDE)
+    text = json.dumps(controller_facts.to_json(facts), indent=1, sort_keys=True)
+    return archive.zipped({**files, FACTS: text.encode()})

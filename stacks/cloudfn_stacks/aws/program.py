@@ -9,6 +9,7 @@ import pulumi_aws as aws
 
 from cloudfn import plan_json
 from cloudfn.plan_spec import Plan
+from cloudfn_stacks import facts
 from cloudfn_stacks.aws import descriptor, images
 from cloudfn_stacks.aws.bucket import Bucket, BucketArgs
 from cloudfn_stacks.aws.controller import Controller, ControllerArgs
@@ -107,6 +108,7 @@ def _controller(plan: Plan, bucket: Bucket, words: Words, opts: pulumi.ResourceO
     parts = ControllerArgs(
         prefix=plan.prefix,
         stack=plan.stack,
+        facts=facts.of(plan),
         bucket=bucket.bucket.bucket,
         role=ServiceRole("controller", _role(plan, "controller", words), opts),
         schedule_role=ServiceRole("schedule", _role(plan, "schedule", words), opts),
