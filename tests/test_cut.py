@@ -24,8 +24,10 @@ from cloudfn_agent.lease import Kept
 import cloudfn
 from cloudfn import wire
 from cloudfn.client.lease import Lease
-from cloudfn.client.session import Session
+from cloudfn.client.reactor import Reactor
+from cloudfn.client.site import Site
 from cloudfn.exception import ProtocolError
+from cloudfn.shared import Segments
 
 
 class Proxy:
@@ -182,15 +184,15 @@ class Road:
 def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     folder = Path(tempfile.mkdtemp(prefix="cfn-cut-"))
     proxies: list[Proxy] = []
-    listen = Session._listen
+    listen = Site.listen
 
-    def through_proxy(self: Session, sock: socket.socket) -> None:
+    def through_proxy(self: Site, sock: socket.socket) -> None:
         listen(self, sock)
         proxies.append(Proxy(folder / "p", self.address.removeprefix("unix:")))
         self.address = f"unix:{folder / 'p'}"
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(Session, "_listen", through_proxy)
+    patch.setattr(Site, "listen", through_proxy)
     patch.setenv("CLOUDFN_STATE_DIR", str(folder))
     try:
         with app.run():
@@ -272,7 +274,8 @@ def test_generators_survive_cuts(road: Road, seed: int) -> None:
 
 def test_an_interrupted_exchange_leaves_no_half_input() -> None:
     """Ctrl-C in the midst of a large argument: only a new connection is in step again, and resuming cleans up."""
-    lease = Lease("token", "w1", 1, 0, False)
+    site = Site(Reactor(), None, "unix:/nowhere", b"", Segments("", ""))  # type: ignore[arg-type]
+    lease = Lease(site, "token", "w1", 1, 0, False)
     lease.sock, peer = socket.socketpair()
     sender = threading.current_thread().ident
     assert sender is not None

@@ -16,7 +16,7 @@ import pytest
 
 import cloudfn
 from cloudfn import auth, head, wire
-from cloudfn.client.session import Session
+from cloudfn.client.site import Site
 from cloudfn.connect import LeaseGone, connect
 from cloudfn.exception import AuthError, ProtocolError
 from cloudfn.wire import FrameReader
@@ -38,8 +38,8 @@ async def treble(x: int) -> int:
 class Agent:
     """A running agent: where it is, and a client of it that must stay served."""
 
-    def __init__(self, session: Session) -> None:
-        self.address, self.key = session.address, session.key
+    def __init__(self, site: Site) -> None:
+        self.address, self.key = site.address, site.key
         self.path = self.address.removeprefix("unix:")
 
     def serves(self) -> None:
@@ -83,19 +83,19 @@ class Control:
 @pytest.fixture(scope="module")
 def agent() -> Iterator[Agent]:
     folder = tempfile.mkdtemp(prefix="cfn-door-")
-    sessions: list[Session] = []
-    connected = Session._listen
+    sites: list[Site] = []
+    connected = Site.listen
 
-    def noted(self: Session, *args: Any, **names: Any) -> None:
-        sessions.append(self)
+    def noted(self: Site, *args: Any, **names: Any) -> None:
+        sites.append(self)
         connected(self, *args, **names)
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(Session, "_listen", noted)
+    patch.setattr(Site, "listen", noted)
     patch.setenv("CLOUDFN_STATE_DIR", folder)
     try:
         with app.run():
-            yield Agent(sessions[0])
+            yield Agent(sites[0])
     finally:
         patch.undo()
         shutil.rmtree(folder)

@@ -214,6 +214,7 @@ class Agent:
             for request in list(pool.requests):
                 if request.client is client and request.id == id:
                     pool.requests.remove(request)
+                    client.send({"op": "unwanted", "id": id})
 
     def wait(self, client: Client, id: int, keys: tuple[str, ...]) -> None:
         """A worker waits for an inner call, and lends its slot meanwhile."""

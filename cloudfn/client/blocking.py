@@ -29,7 +29,7 @@ def call_blocking(
         session.reactor.call(dispatcher.submit, [item])
         return wait_for_one(session, dispatcher, call).value()
     call_id = new_call_id()
-    pieces = session.segments.encode(wire.INPUT, data, buffers, flags=method, ack=lease.seq, call=call_id)
+    pieces = lease.segments.encode(wire.INPUT, data, buffers, flags=method, ack=lease.seq, call=call_id)
     try:
         # A worker that waits for long must lend its slot, and for that the reactor must read the lease.
         frame = lease.exchange(pieces, GRACE if execution.in_worker else None)
@@ -43,7 +43,7 @@ def call_blocking(
         return wait_for_one(session, dispatcher, call).value()
     lease.received_direct(frame)
     if not frame.items:
-        frame = session.segments.open(frame)
+        frame = lease.segments.open(frame)
     if frame.flags == wire.OK:
         dispatcher.give_back(lease, True)
         return serialization.loads(frame.body, frame.buffers)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cloudfn.spec import FunctionSpec
 
 MAX_DEATHS = 3  # workers that one input may kill before it is not tried again, whatever its retries say
+LEFT: Mapping[str, Any] = {"kind": "machine", "text": "it was taken out of service"}  # a machine that gives up inputs
 MAX_MOVES = 8  # workers that may vanish under an input for no fault of its own
 
 
@@ -43,6 +44,12 @@ def death_error(spec: FunctionSpec, death: Mapping[str, Any], item: Input) -> Ex
         )
     if kind == "unreachable":
         return ConnectionError(f"{where} cannot be reached: {death.get('text')}")
+    if kind == "machine":
+        return WorkerDiedError(
+            f"{where} was lost with its machine while it held input {item.index}: {death.get('text')}; that was the "
+            f"{item.moved + 1}. time, so the input is not tried again",
+            hint="Machines that vanish this often are spot machines in short supply, or are ended by what runs there.",
+        )
     if kind in ("stopped", "unknown"):
         return ExecutionError(f"{where} was stopped before input {item.index} ended")
     error: WorkerDiedError

@@ -9,15 +9,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from cloudfn import wire
-from cloudfn.client.call import Call, Input, Outcome, cancelled_by_worker, failed
-from cloudfn.client.death import MAX_DEATHS, MAX_MOVES, death_error, is_blamed, startup_error
+from cloudfn.client.attach import attach
+from cloudfn.client.call import Call, Input, Outcome, failed
+from cloudfn.client.death import LEFT, MAX_DEATHS, MAX_MOVES, death_error, is_blamed, startup_error
+from cloudfn.client.delivery import Delivery
 from cloudfn.client.demand import SPAWN_WORTH, wanted
-from cloudfn.client.lease import STALL, WORKER_TYPES, Lease
-from cloudfn.connect import LeaseGone, connect_async
-from cloudfn.exception import AuthError, ConnectionError, DeadlockError, NotFoundError, ProtocolError
+from cloudfn.client.lease import WORKER_TYPES, Lease
+from cloudfn.client.roster import Roster
+from cloudfn.exception import DeadlockError, NotFoundError
 from cloudfn.stream import FrameStream
 from cloudfn.wire import Frame, FrameReader
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import socket
 
     from cloudfn.client.session import Session
+    from cloudfn.client.site import Site
     from cloudfn.spec import FunctionSpec
 
 LINGER = 1.0  # seconds that an idle lease is kept
@@ -34,8 +37,7 @@ _SETTLE = 0.01  # seconds after a worker was granted in which no more are asked 
 _MAX_WANTS = 128  # at a time; more are asked for as these are granted
 _BATCH_BYTES = 1 << 20
 _MEMORY = 0.9  # how much what was known weighs against the next answer
-_REATTACH_TRIES = 400
-_REATTACH_DELAY = 0.01
+_BORROWED_DELAY = 0.01  # seconds between looks at a lease that a caller's thread still uses
 
 
 class Dispatcher:
@@ -52,24 +54,21 @@ class Dispatcher:
         self.parameters = parameters
         self.overrides: Any = None
         self.methods = {method.name: number for number, method in enumerate(spec.methods)}
-        self.done = 0
-        self.failed = 0
         self._session = session
         self._loop = session.reactor.loop
         self._lock = threading.Lock()
-        self._idle: list[Lease] = []  # under the lock
-        self._leases: dict[str, Lease] = {}
+        self._idle: list[Lease] = []  # under the lock; who was used last is at the end
+        self._roster = Roster()
         self._ended: BaseException | None = None
         self._pending: deque[Input] = deque()
         self._delayed: set[Input] = set()  # inputs that wait for a retry
-        self._wants: set[int] = set()  # requests at the agent
+        self.wants: set[int] = set()  # workers that we ask for; kept by whoever finds them for us
         self._review_timer: Any = None
         self._review_delay = _REVIEW
         self._linger_timer: Any = None
         self._resting: dict[Lease, FrameStream] = {}
         self._rest_timer: Any = None
-        self._results: dict[Call, list[tuple[int, Outcome]]] = {}  # by call, about to be delivered
-        self._gathers = False  # more of them come at once
+        self._delivery = Delivery(self._retry, self._move)
         self._spent = self._counted = 0.0  # seconds that so many inputs took, the older ones counting less and less
         self._moved = time.monotonic()  # when anything last went forward
         self._granted = 0.0  # when a worker was last granted
@@ -98,9 +97,9 @@ class Dispatcher:
         with self._lock:
             lease.borrowed = False
             if ok:
-                self.done += 1
+                self._delivery.done += 1
             else:
-                self.failed += 1
+                self._delivery.failed += 1
             self._idle.append(lease)
         if lease.recalled or self._pending:
             self._session.reactor.call(self._pump)
@@ -111,11 +110,13 @@ class Dispatcher:
             if not lease.borrowed:  # it did end, and the interruption came right after that
                 return
             lease.borrowed = False
-        lease.sent([item], time.monotonic())
-        self._leases[lease.token] = lease
+        now = time.monotonic()
+        lease.sent([item], now)
+        self._roster.add(lease, now)
         self._attach_stream(lease)
+        self._roster.note(lease, now)
         if item.call.cancelled:
-            self._session.send_control({"op": "cancel", "call": item.call.id})
+            lease.site.send({"op": "cancel", "call": item.call.id})
         if self._ended:
             self.fail_all(self._ended)
         else:
@@ -128,11 +129,11 @@ class Dispatcher:
             self._moved = time.monotonic()
         for item in inputs:
             if item.call.cancelled:
-                self._finish(item, Outcome(wire.CANCELLED, b""))
+                self._delivery.finish(item, Outcome(wire.CANCELLED, b""))
             else:
                 self._pending.append(item)
         if self._ended:
-            self._fail_pending(self._ended)
+            self.fail_pending(self._ended)
         else:
             self._pump()
 
@@ -148,14 +149,15 @@ class Dispatcher:
             self._pending = deque(item for item in self._pending if item.call is not call)
             self._delayed.difference_update(dropped)
             for item in dropped:
-                self._finish(item, Outcome(wire.CANCELLED, b""))
+                self._delivery.finish(item, Outcome(wire.CANCELLED, b""))
         self._read_paused()
 
     def counts(self) -> tuple[int, int, int, int]:
         """Queued, running, done, failed."""
-        running = sum(min(len(lease.outstanding), lease.capacity) for lease in self._leases.values())
-        direct = sum(lease.borrowed for lease in self._leases.values())
-        return len(self._pending) + len(self._delayed) + self._backlog(), running + direct, self.done, self.failed
+        backlog = self._roster.backlog
+        direct = sum(lease.borrowed for lease in self._roster)
+        running = self._roster.open - backlog + direct
+        return len(self._pending) + len(self._delayed) + backlog, running, self._delivery.done, self._delivery.failed
 
     def _pump(self) -> None:
         """Send what can be sent, ask for workers where that is worth it, let go of what is recalled."""
@@ -164,24 +166,28 @@ class Dispatcher:
             self._send_pending()
         self._settle()
         self._ask_for_workers()
-        if (self._pending or self._backlog()) and self._review_timer is None:
+        if self._review_timer is None and (self._pending or self._roster.backlog):
             self._review_timer = self._loop.call_later(self._review_delay, self._review)
-        if self._linger_timer is None and self._leases:
+        if self._linger_timer is None and self._roster:
             self._linger_timer = self._loop.call_later(LINGER / 2, self._let_go)
 
     def _send_pending(self) -> None:
-        with self._lock:
-            for lease in self._idle:
-                self._attach_stream(lease)
-            self._idle.clear()
         now = time.monotonic()
-        ready = [lease for lease in self._leases.values() if lease.stream and lease.room(now) > 0]
-        sharers = max(len(ready), sum(not lease.stalled for lease in self._leases.values()))
-        while self._pending and ready:
-            ready.sort(key=lambda lease: len(lease.outstanding))
+        self._wake_idle(-(-len(self._pending) // self._batch), now)
+        sharers = self._roster.sharers(now)
+        while self._pending and (lease := self._roster.next_ready(now)):
             share = -(-len(self._pending) // (sharers * self._batch)) * self._batch
-            lease = ready.pop(0)
             self._send_some(lease, min(lease.room(now), share))
+            self._roster.note(lease, now)
+
+    def _wake_idle(self, count: int, now: float) -> None:
+        """Let the reactor have up to so many idle leases."""
+        with self._lock:
+            woken = self._idle[-count:]
+            del self._idle[-count:]
+        for lease in woken:
+            self._attach_stream(lease)
+            self._roster.note(lease, now)
 
     def _send_some(self, lease: Lease, count: int) -> None:
         """Take up to `count` inputs off the queue and send them, neighbours of one call together."""
@@ -208,7 +214,7 @@ class Dispatcher:
             lease.sent(batch, now)
             body = first.payload if len(batch) == 1 else wire.pack_items([item.payload for item in batch])
             stream.send(
-                self._session.segments.encode(
+                lease.segments.encode(
                     wire.INPUT,
                     body,
                     first.buffers,
@@ -222,52 +228,55 @@ class Dispatcher:
 
     def _settle(self) -> None:
         """Leases with nothing outstanding become idle, or go back if they are recalled or used up."""
-        for lease in list(self._leases.values()):
+        for lease in list(self._roster.quiet):
             if lease.stream is None or lease.outstanding:
-                continue
-            if lease.recalled or (lease.single_use and lease.used):
+                del self._roster.quiet[lease]
+            elif lease.recalled or (lease.single_use and lease.used):
                 self._release(lease)
             elif not self._pending and not lease.stream.unsent:
                 self._make_idle(lease)
-        with self._lock:
-            recalled = [lease for lease in self._idle if lease.recalled]
-            self._idle = [lease for lease in self._idle if not lease.recalled]
-        for lease in recalled:
-            self._release(lease)
+        if self._roster.recalled:
+            with self._lock:
+                idle = [x for x in self._roster.recalled if x.stream is None and x.sock and not x.borrowed]
+                if idle:
+                    self._idle = [lease for lease in self._idle if not lease.recalled]
+            for lease in idle:
+                self._release(lease)
 
     def _make_idle(self, lease: Lease) -> None:
         assert lease.stream is not None
         lease.sock = lease.stream.detach()
         lease.sock.setblocking(True)
         lease.stream = None
+        lease.ticket = 0
+        del self._roster.quiet[lease]
         lease.idle_since = time.monotonic()
         with self._lock:
             self._idle.append(lease)
 
     # -- how many workers
 
-    def _backlog(self) -> int:
-        """Inputs that lie behind others at their worker."""
-        return sum(max(0, len(lease.outstanding) - lease.capacity) for lease in self._leases.values())
-
     def _ask_for_workers(self) -> None:
-        waiting = len(self._pending) + self._backlog()
+        waiting = len(self._pending) + self._roster.backlog
         if not waiting:
-            while self._wants:
-                self._session.unwant(self._wants.pop())
+            while self.wants:
+                self._session.unwant(self)
             return
-        leases = len(self._leases)
-        now = time.monotonic()
-        stalled = now - max((x.last_answer for x in self._leases.values()), default=self._moved)
-        mean = self._spent / self._counted if self._counted else None
+        leases, now, mean = len(self._roster), time.monotonic(), self.mean
+        stalled = now - (self._roster.last_answer if leases else self._moved)
         count = wanted(self.spec.scaling, waiting, self._batch, leases, mean, stalled)
-        more = min(count - leases, _MAX_WANTS) - len(self._wants)
+        more = min(count - leases, _MAX_WANTS) - len(self.wants)
         if now - self._granted < _SETTLE and max(mean or 0.0, stalled) <= SPAWN_WORTH:
             more = min(more, 0)
         for _ in range(more):
-            self._wants.add(self._session.want(self))
+            self._session.want(self)
         for _ in range(-more):
-            self._session.unwant(self._wants.pop())
+            self._session.unwant(self)
+
+    @property
+    def mean(self) -> float | None:
+        """Seconds that an input took lately; None before the first."""
+        return self._spent / self._counted if self._counted else None
 
     def _review(self) -> None:
         """Something waits: is it worth more workers by now, or can an idle one take what lies behind a long input?"""
@@ -276,7 +285,7 @@ class Dispatcher:
         self._ask_for_workers()
         self._take_back(now)
         self._review_delay = min(self._review_delay * 1.5, _MAX_REVIEW)
-        if self._pending or self._backlog():
+        if self._pending or self._roster.backlog:
             self._review_timer = self._loop.call_later(self._review_delay, self._review)
         else:
             self._review_delay = _REVIEW
@@ -284,32 +293,29 @@ class Dispatcher:
     def _take_back(self, now: float) -> None:
         """Ask leases for what lies behind a long input, where an idle worker could take it or their results may be held
         up, too: workers send those of fast inputs together."""
-        behind = [x for x in self._leases.values() if x.stream and len(x.outstanding) > x.capacity and not x.asked_back]
-        behind.sort(key=lambda lease: lease.last_answer)
         idle = 0 if self._pending else len(self._idle)
-        for number, lease in enumerate(behind):
-            silent = now - lease.last_answer
-            if silent >= (_REVIEW / 2 if number < idle else STALL) and (number < idle or self._fast):
-                lease.asked_back = lease.stalled = True
-                self._session.send_control({"op": "recall", "lease": lease.token})
+        limit = len(self._roster) if self._fast else idle
+        for lease in self._roster.held_up(now, idle, _REVIEW / 2, limit):
+            lease.site.send({"op": "recall", "lease": lease.token})
 
     def _let_go(self) -> None:
         """Release leases that have been idle for a while."""
         self._linger_timer = None
-        now = time.monotonic()
+        oldest = time.monotonic() - LINGER
         with self._lock:
-            old = [lease for lease in self._idle if now - lease.idle_since > LINGER]
-            self._idle = [lease for lease in self._idle if lease not in old]
+            old = [lease for lease in self._idle if lease.idle_since < oldest]
+            if old:
+                self._idle = [lease for lease in self._idle if lease.idle_since >= oldest]
         for lease in old:
             self._release(lease)
-        self._session.segments.drop_unused()
-        if self._leases:
+        self._session.drop_unused_segments()
+        if self._roster:
             self._linger_timer = self._loop.call_later(LINGER / 2, self._let_go)
 
     def _release(self, lease: Lease, cut: bool = False) -> None:
         """Give a lease back: over its own connection, or through the agent when that one does not hold."""
-        self._leases.pop(lease.token, None)
-        self._session.forget_lease(lease.token)
+        self._roster.remove(lease)
+        lease.site.forget_lease(lease.token)
         if lease.stream and not lease.stream.unsent:
             lease.sock = lease.stream.detach()
             lease.stream = None
@@ -322,28 +328,26 @@ class Dispatcher:
         except OSError:
             cut = True
         if cut:
-            self._session.send_control({"op": "release", "lease": lease.token})
+            lease.site.send({"op": "release", "lease": lease.token})
         lease.close()
 
     # -- what the agent says
 
-    def on_grant(self, id: int, token: str, worker: str, park: str) -> None:
+    def on_grant(self, site: Site, token: str, worker: str, park: str) -> None:
         """`park`: name of the connection that the agent has handed to the worker; "" for none, so we make one."""
-        self._wants.discard(id)
         self._moved = self._granted = time.monotonic()
         scaling = self.spec.scaling
-        lease = Lease(token, worker, scaling.max_inputs * self._batch, self._extra, scaling.single_use)
-        self._leases[token] = lease
-        sock = self._session.parking.take(park)
+        lease = Lease(site, token, worker, scaling.max_inputs * self._batch, self._extra, scaling.single_use)
+        self._roster.add(lease, self._granted)
+        sock = site.parking.take(park)
         if sock is None:
-            self._session.spawn_task(self._attach(lease))
+            self._session.reactor.spawn(self._attach(lease))
         else:
             self._on_attached(lease, sock)
-        self._session.parking.refill()
+        site.parking.refill()
 
-    def on_refused(self, id: int, message: dict[str, Any]) -> None:
+    def on_refused(self, message: dict[str, Any]) -> None:
         """No worker will come: everything that waits hears why."""
-        self._wants.discard(id)
         kind = message["kind"]
         error: Exception
         if kind == "startup":
@@ -355,21 +359,22 @@ class Dispatcher:
             )
         else:
             error = NotFoundError(message["text"])
-        self._fail_pending(error)
+        self.fail_pending(error)
 
-    def _fail_pending(self, error: BaseException) -> None:
+    def fail_pending(self, error: BaseException) -> None:
         pending, self._pending = self._pending, deque()
         for item in pending:
-            self._finish(item, failed(error))
+            self._delivery.finish(item, failed(error))
 
     def on_recall(self, token: str) -> None:
         """The agent wants a lease back, for somebody who waits."""
-        lease = self._leases.get(token)
+        lease = self._roster.get(token)
         if lease:
             lease.recalled = True
+            self._roster.recalled.add(lease)
             self._read_paused()
             if len(lease.outstanding) > lease.capacity:
-                self._session.send_control({"op": "recall", "lease": token})
+                lease.site.send({"op": "recall", "lease": token})
             self._pump()
 
     def on_cut(self, token: str) -> None:
@@ -382,17 +387,17 @@ class Dispatcher:
 
     def on_lost(self, token: str, death: dict[str, Any]) -> None:
         """The worker of a lease has ended."""
-        lease = self._leases.get(token)
+        lease = self._roster.get(token)
         if lease is None:
             return
         with self._lock:
             self._idle = [other for other in self._idle if other is not lease]
         if lease.borrowed:
             # A caller's thread is in `exchange`: it notices and comes by `rescue`, or it has its answer.
-            self._loop.call_later(_REATTACH_DELAY, self.on_lost, token, death)
+            self._loop.call_later(_BORROWED_DELAY, self.on_lost, token, death)
             return
-        del self._leases[token]
-        self._session.forget_lease(token)
+        self._roster.remove(lease)
+        lease.site.forget_lease(token)
         if lease.stream:
             lease.stream.drain()  # what it answered before it ended counts
         lease.close()
@@ -403,33 +408,37 @@ class Dispatcher:
         lease.outstanding.clear()
         for item in reversed(inputs):
             if item.call.cancelled or (death.get("kind") == "cancelled" and is_blamed(item, death)):
-                self._finish(item, Outcome(wire.CANCELLED, b""))
+                self._delivery.finish(item, Outcome(wire.CANCELLED, b""))
             elif is_blamed(item, death):
                 item.deaths += death["kind"] != "timeout"
                 error = death_error(self.spec, death, item)
                 if item.deaths >= MAX_DEATHS or not self._retry(item):
-                    self._finish(item, failed(error))
-            elif item.moved >= MAX_MOVES:
-                self._finish(item, failed(death_error(self.spec, death, item)))
+                    self._delivery.finish(item, failed(error))
             else:
-                item.moved += 1
-                self._pending.appendleft(item)
+                self._move(item, death)
         self._pump()
+
+    def _move(self, item: Input, death: Mapping[str, Any] = LEFT) -> None:
+        """An input was given up for no fault of its own: run it elsewhere, if that does not happen all the time."""
+        if item.moved >= MAX_MOVES:
+            self._delivery.finish(item, failed(death_error(self.spec, death, item)))
+        else:
+            item.moved += 1
+            self._pending.appendleft(item)
 
     def fail_all(self, error: BaseException) -> None:
         """The session has ended: nothing can run any more."""
         self._ended = error
-        for lease in list(self._leases.values()):
+        for lease in self._roster.clear():
             for item in list(lease.outstanding.values()):
-                self._finish(item, failed(error))
+                self._delivery.finish(item, failed(error))
             lease.outstanding.clear()
             lease.close()
-        self._leases.clear()
         with self._lock:
             self._idle.clear()
         self._pending.extend(self._delayed)
         self._delayed.clear()
-        self._fail_pending(error)
+        self.fail_pending(error)
         for timer in (self._review_timer, self._linger_timer):
             if timer:
                 timer.cancel()
@@ -437,28 +446,14 @@ class Dispatcher:
     # -- leases
 
     async def _attach(self, lease: Lease) -> None:
-        """Connect a lease to its worker; after a cut, again and again until the agent says that the worker is gone."""
-        for _ in range(_REATTACH_TRIES):
-            try:
-                session, target = self._session, f"/lease?lease={lease.token}{self._session.as_worker}"
-                sock = await connect_async(self._loop, session.address, session.key, target)
-            except LeaseGone as gone:
-                self.on_lost(lease.token, gone.death)
-                return
-            except AuthError as error:
-                self.on_lost(lease.token, {"kind": "unreachable", "text": str(error)})
-                return
-            except (ConnectionError, ProtocolError):
-                import asyncio
-
-                await asyncio.sleep(_REATTACH_DELAY)
-                continue
-            if lease.token in self._leases:
-                self._on_attached(lease, sock)
-            else:
-                sock.close()
-            return
-        self.on_lost(lease.token, {"kind": "unreachable", "text": "its agent does not answer any more"})
+        """Connect a lease to its worker, for the first time or after a cut."""
+        connected = await attach(self._loop, lease)
+        if isinstance(connected, dict):
+            self.on_lost(lease.token, connected)
+        elif lease.token in self._roster:
+            self._on_attached(lease, connected)
+        else:
+            connected.close()
 
     def _on_attached(self, lease: Lease, sock: socket.socket) -> None:
         """A new connection of a lease begins with what we have and what we wait for."""
@@ -467,8 +462,9 @@ class Dispatcher:
         self._attach_stream(lease)
         if lease.stream:
             body = wire.pack_pairs(list(lease.outstanding))
-            flags = wire.SHARES_MEMORY if self._session.segments.folder else 0
+            flags = wire.SHARES_MEMORY if lease.segments.folder else 0
             lease.stream.send(wire.encode(wire.RESUME, body, flags=flags, ack=lease.seq))
+            self._roster.note(lease, time.monotonic())
         self._pump()
 
     def _attach_stream(self, lease: Lease) -> None:
@@ -489,8 +485,9 @@ class Dispatcher:
 
     def _on_cut(self, lease: Lease) -> None:
         lease.stream = lease.sock = None
-        if lease.token in self._leases:
-            self._session.spawn_task(self._attach(lease))
+        if lease.token in self._roster:
+            self._roster.quiet.pop(lease, None)
+            self._session.reactor.spawn(self._attach(lease))
 
     def _on_frames(self, lease: Lease, frames: list[Frame]) -> None:
         now = time.monotonic()
@@ -498,12 +495,12 @@ class Dispatcher:
             if frame.seq <= lease.seq:
                 continue  # sent again after a cut, and here before it
             if not frame.items:
-                frame = self._session.segments.open(frame)
+                frame = lease.segments.open(frame)
             lease.note(frame, now)
             if frame.type == wire.RESULT:
                 self._spent = self._spent * _MEMORY + frame.ack * 1e-6
                 self._counted = self._counted * _MEMORY + frame.items
-                self._on_result(lease, frame)
+                self._delivery.take(lease, frame)
             elif frame.type == wire.YIELD:
                 item = lease.outstanding.get((frame.call, frame.first))
                 if item and item.call.deliver_item(Outcome(wire.OK, frame.body, frame.buffers), self._on_room):
@@ -513,15 +510,18 @@ class Dispatcher:
                 for pair in reversed(wire.unpack_pairs(frame.body)):
                     returned = lease.outstanding.pop(pair, None)
                     if returned and returned.call.cancelled:
-                        self._finish(returned, Outcome(wire.CANCELLED, b""))
+                        self._delivery.finish(returned, Outcome(wire.CANCELLED, b""))
                     elif returned:
                         self._pending.appendleft(returned)
-        if not self._gathers:
-            self._deliver()
+        if not self._delivery.gathers:
+            self._delivery.flush()
         acknowledgement = lease.acknowledgement()
         if acknowledgement and lease.stream:
             lease.stream.send(acknowledgement)
         self._review_delay = _REVIEW
+        self._roster.heard(lease, now)
+        if lease.token in self._roster:  # else these are the last words of a worker that has ended
+            self._roster.note(lease, now)
         self._pump()
         self._rest(lease)
 
@@ -542,7 +542,7 @@ class Dispatcher:
         """Read all workers at once: one that could rest for longer costs least together with the others."""
         self._rest_timer = None
         resting, self._resting = self._resting, {}
-        self._gathers = True
+        self._delivery.gathers = True
         try:
             for lease, stream in resting.items():
                 if lease.stream is stream and not lease.paused:
@@ -550,13 +550,14 @@ class Dispatcher:
                     if lease not in self._resting and not stream.closed:
                         self._rest(lease)
         finally:
-            self._gathers = False
-            self._deliver()
+            self._delivery.gathers = False
+            self._delivery.flush()
 
     def _pause(self, lease: Lease) -> None:
         """Stop reading a generator whose consumer is behind, which holds up its worker in turn; but nobody else."""
         if lease.capacity == 1 and lease.stream and not self._pending and not lease.recalled:
             lease.paused = True
+            self._roster.paused.add(lease)
             lease.stream.pause()
 
     def _on_room(self) -> None:
@@ -564,54 +565,11 @@ class Dispatcher:
         self._session.reactor.call_if_open(self._read_paused)
 
     def _read_paused(self) -> None:
-        for lease in self._leases.values():
+        while self._roster.paused:
+            lease = self._roster.paused.pop()
             if lease.paused and lease.stream:
                 lease.paused = False
                 lease.stream.start()
-
-    def _deliver(self) -> None:
-        """What ended well, all of it together: each time wakes up who waits."""
-        results, self._results = self._results, {}
-        for call, outcomes in results.items():
-            call.deliver(outcomes)
-
-    def _on_result(self, lease: Lease, frame: Frame) -> None:
-        """Keep what ended well for `_deliver`; deliver the rest, or see that it is tried again."""
-        pop = lease.outstanding.pop
-        if frame.items == 1:
-            item = pop((frame.call, frame.first), None)
-            if item is None:
-                return
-            if frame.flags == wire.ERROR and self._retry(item):
-                return
-            if frame.flags == wire.CANCELLED and not item.call.cancelled:
-                self._finish(item, failed(cancelled_by_worker()))
-            elif frame.flags == wire.ERROR and item.call.cancelled:  # whatever the code made of it
-                self._finish(item, Outcome(wire.CANCELLED, b""))
-            elif frame.flags == wire.OK:
-                self.done += 1
-                outcome = Outcome(wire.OK, frame.body, frame.buffers)
-                self._results.setdefault(item.call, []).append((item.index, outcome))
-            else:
-                self._finish(item, Outcome(frame.flags, frame.body, frame.buffers))
-            return
-        call: Call | None = None
-        outcomes = []
-        for offset, body in enumerate(wire.unpack_items(frame.body, frame.items)):
-            item = pop((frame.call, frame.first + offset), None)
-            if item is not None:
-                call = item.call
-                outcomes.append((item.index, Outcome(frame.flags, body)))
-        self.done += len(outcomes)
-        if call:
-            self._results.setdefault(call, []).extend(outcomes)
-
-    def _finish(self, item: Input, outcome: Outcome) -> None:
-        if outcome.status in (wire.OK, wire.END):
-            self.done += 1
-        else:
-            self.failed += 1
-        item.call.deliver([(item.index, outcome)])
 
     def _retry(self, item: Input) -> bool:
         policy = self.spec.retries

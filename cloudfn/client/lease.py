@@ -6,13 +6,16 @@ import os
 import select
 import socket
 import time
-from typing import Callable, Sequence
+from typing import TYPE_CHECKING, Callable, Sequence
 
 from cloudfn import wire
 from cloudfn.client.call import Input
 from cloudfn.exception import ConnectionError, ProtocolError
 from cloudfn.stream import FrameStream, send_all
 from cloudfn.wire import Frame, FrameReader
+
+if TYPE_CHECKING:
+    from cloudfn.client.site import Site
 
 WORKER_TYPES = frozenset({wire.RESULT, wire.YIELD, wire.RETURNED})
 _TARGET = 0.005  # seconds of work that should lie ready at a worker, so that it never waits for us
@@ -32,12 +35,15 @@ class Lease:
     """One worker, for as long as we hold it.
 
     Args:
+        site: the agent that it belongs to.
         token: names the lease, also after a cut of the connection.
         capacity: inputs that the worker runs at a time.
         extra: inputs to keep there beyond that at least (`@batched` functions fill their batches from them).
     """
 
-    def __init__(self, token: str, worker: str, capacity: int, extra: int, single_use: bool) -> None:
+    def __init__(self, site: Site, token: str, worker: str, capacity: int, extra: int, single_use: bool) -> None:
+        self.site = site
+        self.segments = site.segments
         self.token = token
         self.worker = worker
         self.capacity = capacity
@@ -52,6 +58,8 @@ class Lease:
         self.borrowed = False  # a caller's own thread uses it
         self.paused = False  # we do not read it: the consumer of its generator is behind
         self.idle_since = time.monotonic()
+        self.noted = 0  # inputs that `Roster` has counted here
+        self.ticket = 0  # of its place among those with room, see `Roster`
         self.sock: socket.socket | None = None
         self._polled: socket.socket | None = None  # what `_poll` waits for
         self._poll: Callable[[float | None], object]

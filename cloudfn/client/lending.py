@@ -70,11 +70,11 @@ class Lender:
             self._count += 1
             id = self._count
             self._waits[id] = on_resumed
-        self._session.reactor.call(self._session.send_control, {"op": "wait", "id": id, "for": [key]})
+        self._session.reactor.call(self._session.tell, {"op": "wait", "id": id, "for": [key]})
         return id
 
     def _resume(self, id: int) -> None:
-        self._session.reactor.call_if_open(self._session.send_control, {"op": "resume", "id": id})
+        self._session.reactor.call_if_open(self._session.tell, {"op": "resume", "id": id})
 
     def on_resumed(self, id: int) -> None:
         with self._lock:

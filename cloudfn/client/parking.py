@@ -11,7 +11,8 @@ from cloudfn.connect import LeaseGone, connect_async
 from cloudfn.exception import AuthError, ConnectionError, ProtocolError
 
 if TYPE_CHECKING:
-    from cloudfn.client.session import Session
+    from cloudfn.client.reactor import Reactor
+    from cloudfn.client.site import Site
 
 _DELAY = 0.05  # seconds after a grant: whoever asked for that worker has its result by then
 
@@ -23,9 +24,10 @@ class Parking:
         name: what the agent knows the connection by; "" for none.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, reactor: Reactor, site: Site) -> None:
         self.name = ""
-        self._session = session
+        self._reactor = reactor
+        self._site = site
         self._sock: socket.socket | None = None
         self._timer: Any = None
         self._closed = False
@@ -39,7 +41,7 @@ class Parking:
     def refill(self) -> None:
         """See that there is one again, soon. A worker has none: it makes calls now and then, and there are many."""
         if self._sock is None and self._timer is None and not self._closed and not execution.in_worker:
-            self._timer = self._session.reactor.loop.call_later(_DELAY, self._start)
+            self._timer = self._reactor.loop.call_later(_DELAY, self._start)
 
     def close(self) -> None:
         self._closed = True
@@ -50,12 +52,12 @@ class Parking:
             sock.close()
 
     def _start(self) -> None:
-        self._session.spawn_task(self._connect())
+        self._reactor.spawn(self._connect())
 
     async def _connect(self) -> None:
-        session, name = self._session, secrets.token_hex(16)
+        site, loop, name = self._site, self._reactor.loop, secrets.token_hex(16)
         try:
-            sock = await connect_async(session.reactor.loop, session.address, session.key, f"/lease?park={name}")
+            sock = await connect_async(loop, site.address, site.key, f"/lease?park={name}")
         except (AuthError, ConnectionError, LeaseGone, ProtocolError):
             return  # the next lease goes through the door, and says what is wrong with it
         finally:
@@ -64,12 +66,12 @@ class Parking:
             sock.close()
             return
         self.name, self._sock = name, sock
-        session.reactor.loop.add_reader(sock, self._end)
+        loop.add_reader(sock, self._end)
 
     def _leave(self) -> socket.socket | None:
         sock, self._sock, self.name = self._sock, None, ""
         if sock:
-            self._session.reactor.loop.remove_reader(sock)
+            self._reactor.loop.remove_reader(sock)
         return sock
 
     def _end(self) -> None:

@@ -21,6 +21,10 @@ class Reactor:
         self._ended = False
         self._lock = threading.RLock()  # a signal handler may call, too
 
+    @property
+    def started(self) -> bool:
+        return self._thread.ident is not None
+
     def start(self) -> None:
         self._thread.start()
 
@@ -51,6 +55,9 @@ class Reactor:
     def stop(self) -> None:
         """Cancel what runs, end the thread, close the loop. Idempotent."""
         if self.loop.is_closed():
+            return
+        if not self.started:
+            self.loop.close()
             return
         if not self._ended:
             self.loop.call_soon_threadsafe(self._end)
