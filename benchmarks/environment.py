@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv-bench"
 PYTHON = VENV / "bin" / "python"
 REQUIREMENTS = ROOT / "benchmarks" / "requirements.txt"
-PACKAGES = ("cloudfn", "distributed", "joblib", "loky", "numpy", "ray")
+PACKAGES = ("celery", "cloudfn", "distributed", "joblib", "lithops", "loky", "numpy", "parsl", "ray")
 
 
 def ensure() -> None:
@@ -37,16 +37,28 @@ def ensure() -> None:
 
 def ensure_ssh() -> None:
     """Install OpenSSH's server and client where they are missing and we may; else say what is missing."""
-    if not tunnel.missing():
-        return
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        print("benchmarks: installing OpenSSH", flush=True)
-        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        packages = ("openssh-server", "openssh-client")
-        for command in (("update", "-qq"), ("install", "-qq", "-y", "--no-install-recommends", *packages)):
-            subprocess.run(["apt-get", *command], env=quiet, stdout=subprocess.DEVNULL)
+    if tunnel.missing():
+        install("openssh-server", "openssh-client")
     if missing := tunnel.missing():
         print(f"benchmarks: no figures through SSH: {', '.join(missing)} missing", flush=True)
+
+
+def ensure_redis() -> None:
+    """The same for Redis, which Celery needs."""
+    if not shutil.which("redis-server"):
+        install("redis-server")
+    if not shutil.which("redis-server"):
+        print("benchmarks: no figures of Celery: redis-server is missing", flush=True)
+
+
+def install(*packages: str) -> None:
+    """By apt-get, where there is one and we may."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return
+    print(f"benchmarks: installing {', '.join(packages)}", flush=True)
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (("update", "-qq"), ("install", "-qq", "-y", "--no-install-recommends", *packages)):
+        subprocess.run(["apt-get", *command], env=quiet, stdout=subprocess.DEVNULL)
 
 
 def find_uv() -> str:
@@ -67,7 +79,9 @@ def variables() -> dict[str, str]:
     """The environment of every process under test; its workers find this package by it, nobody calls home, and
     no start compiles what an earlier one has compiled."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    # Some systems start their workers as "python" or by a script of their own.
+    path = os.pathsep.join((str(VENV / "bin"), os.environ.get("PATH", os.defpath)))
+    return {**kept, "PATH": path, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def describe() -> dict[str, Any]:

@@ -19,10 +19,10 @@ LONG_AT = (100, 351, 600, 851)  # of 1,000 mixed calls; even and odd, so that a 
 def call(system: System, quick: bool) -> Values:
     """Blocking no-op calls, one after the other."""
     system.start("noop")
-    for n in range(200):
+    for n in range(system.calls // 10):
         system.call(n)
     times = []
-    for n in range(500 if quick else 2000):
+    for n in range(system.calls // 4 if quick else system.calls):
         began = time.perf_counter()
         result = system.call(n)
         times.append(time.perf_counter() - began)
@@ -33,7 +33,7 @@ def call(system: System, quick: bool) -> Values:
 def map_noop(system: System, quick: bool) -> Values:
     """One map of many no-ops, results in order."""
     system.start("noop")
-    list(system.map(range(200)))
+    list(system.map(range(min(200, system.map_inputs // 10))))
     count = system.map_inputs // 4 if quick else system.map_inputs
     began = time.perf_counter()
     results = list(system.map(range(count)))
@@ -44,7 +44,7 @@ def map_noop(system: System, quick: bool) -> Values:
 
 def cpu(system: System, quick: bool) -> Values:
     """Calls of 1 ms of CPU time each."""
-    return efficiency(system, [0.001] * (500 if quick else 2000))
+    return efficiency(system, [0.001] * (system.calls // 4 if quick else system.calls))
 
 
 def mixed(system: System, quick: bool) -> Values:
@@ -57,7 +57,7 @@ def mixed(system: System, quick: bool) -> Values:
 
 def efficiency(system: System, seconds: list[float]) -> Values:
     system.start("spin")
-    list(system.map([0.001] * 100))
+    list(system.map([0.001] * min(100, system.calls // 10)))
     began = time.perf_counter()
     results = list(system.map(seconds))
     elapsed = time.perf_counter() - began
@@ -101,7 +101,7 @@ def start_up(system: System, work: str, quick: bool) -> Values:
 def idle(system: System, quick: bool) -> Values:
     """Both workers up and used, then nothing to do. Whoever asked weighs the processes."""
     system.start("noop")
-    list(system.map(range(200)))
+    list(system.map(range(min(200, system.calls // 10))))
     time.sleep(1.0)  # what was only needed for the start may end
     return {}
 

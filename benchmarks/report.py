@@ -11,7 +11,20 @@ from benchmarks.figures import FIGURES, TARGETS, Figure, Target
 from benchmarks.summary import BUSY_BOUND, NOISE_BOUND, Summary
 
 FOLDER = Path(__file__).resolve().parent
-ORDER = ("floor", "cloudfn", "pool", "executor", "loky", "joblib", "dask", "ray", "ray-actor")
+ORDER = (
+    "floor",
+    "cloudfn",
+    "pool",
+    "executor",
+    "loky",
+    "joblib",
+    "dask",
+    "celery",
+    "parsl",
+    "lithops",
+    "ray",
+    "ray-actor",
+)
 TITLES = {figure.name: figure for figure in FIGURES}
 
 INTRODUCTION = """# How fast it is
@@ -27,7 +40,8 @@ its efficiency is below {busy:.0%}, the machine was too noisy to tell, and the t
 between the quartiles, over the median.
 
 - What a system is asked is what its users write: one call for each input, no batches made by hand, defaults otherwise.
-- Ray's, joblib's and Dask's maps are of 8,000, 8,000 and 4,000 inputs instead of 20,000; what counts is the rate.
+- Slower systems map fewer inputs than 20,000: Ray and joblib 8,000; Dask, Celery and Parsl 4,000; Lithops 40. What
+  counts is the rate.
 - To wake a process on an idle core of a virtual machine can take several times as long as the call. Whether client and
   worker of a blocking call share a core is the scheduler's mood, for the floor too; so calls are timed twice: as the
   scheduler likes, and with each system's processes all on one core, where the figures repeat.
@@ -37,8 +51,10 @@ between the quartiles, over the median.
 - An array that comes back may be a view of shared memory (floor, Ray, cloudfn); it is checked after the clock stops.
 - `python script.py` is timed from outside, from the start of the interpreter to the printed result; images were ready.
 
-Not included: Celery (needs a broker as a service beside it), Parsl and Lithops (made for clusters and cloud functions;
-on one machine they would be judged by what they are not for), Modal (runs in its own cloud only).
+- Celery has a Redis of its own beside it, on a Unix socket; Lithops runs on its localhost backend, which is made for
+  trying programs out; Parsl is made for clusters. On one machine they are judged by what they are not for.
+
+Not included: Modal (runs in its own cloud only).
 """
 
 

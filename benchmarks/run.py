@@ -29,6 +29,9 @@ PACKAGES = {
     "loky": "loky",
     "joblib": "joblib",
     "dask": "distributed",
+    "celery": "celery",
+    "parsl": "parsl",
+    "lithops": "lithops",
     "ray": "ray",
     "ray-actor": "ray",
 }
@@ -52,6 +55,8 @@ def main() -> None:
     environment.ensure()
     if any(measure.endswith("_ssh") for measure in options.measures):
         environment.ensure_ssh()
+    if "celery" in options.systems:
+        environment.ensure_redis()
     processes.adopt_orphans()
     results: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),

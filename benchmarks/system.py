@@ -10,9 +10,12 @@ class System:
 
     Attributes:
         map_inputs: inputs of the long map. Lower where a rate shows as well with fewer.
+        calls: blocking calls that are timed, and inputs of 1 ms of the CPU measure. Lower where all of them would take
+            minutes.
     """
 
     map_inputs = 20_000
+    calls = 2000
 
     def start(self, work: str) -> None:
         """Bring up two workers for the function named `work`."""

@@ -14,6 +14,9 @@ SYSTEMS = {
     "loky": "loky_:loky",
     "joblib": "joblib_:Joblib",
     "dask": "dask_:Dask",
+    "celery": "celery_:Celery",
+    "parsl": "parsl_:Parsl",
+    "lithops": "lithops_:Lithops",
     "ray": "ray_:RayTasks",
     "ray-actor": "ray_:RayActors",
 }
