@@ -74,3 +74,5 @@ TARGETS = (
     Target("help.ms", 150),
     Target("memory.pss_mb", 80),
 )
+COMPARED = {"floor", "cloudfn", *(target.other for target in TARGETS if target.other)}
+"""Systems that a target compares with."""

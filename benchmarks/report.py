@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import plot
-from benchmarks.figures import FIGURES, TARGETS, Figure, Target
+from benchmarks.figures import COMPARED, FIGURES, TARGETS, Figure, Target
 from benchmarks.summary import BUSY_BOUND, NOISE_BOUND, Summary
 
 FOLDER = Path(__file__).resolve().parent
@@ -39,6 +39,7 @@ of each repeat and then their median. Where the floor's quartiles are further ap
 its efficiency is below {busy:.0%}, the machine was too noisy to tell, and the table says so. The spread is the distance
 between the quartiles, over the median.
 
+- Systems that no target compares with ({few}) are measured in the first two repeats only, and have no spread.
 - What a system is asked is what its users write: one call for each input, no batches made by hand, defaults otherwise.
 - Slower systems map fewer inputs than 20,000: Ray and joblib 8,000; Dask, Celery and Parsl 4,000; Lithops 40. What
   counts is the rate.
@@ -82,6 +83,7 @@ def introduction(results: dict[str, Any]) -> str:
         f"{machine['system']}, Python {machine['python']}",
         repeats=results["settings"]["repeats"],
         peers=", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("cloudfn", "numpy")),
+        few=", ".join(system for system in ORDER if system not in COMPARED),
         bound=NOISE_BOUND,
         busy=BUSY_BOUND,
     )

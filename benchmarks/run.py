@@ -39,6 +39,7 @@ MEASURES = (
     *("call", "call_core", "call_ssh", "map", "cpu", "mixed", "array", "array_tcp", "array_ssh"),
     *("cold", "worker", "worker_numpy", "import", "help", "memory"),
 )
+FEW = 2  # repeats of systems that no target compares with: they take most of the time
 # With a steady ratio to the floor: not where the scheduler chooses a core, nor where sshd does the work.
 QUICK_MEASURES = tuple(m for m in MEASURES if m not in ("call", "call_ssh", "array_ssh"))
 ACTOR_MEASURES = {
@@ -69,6 +70,8 @@ def main() -> None:
             for system in turn(options.systems, repeat):
                 if system == "ray-actor" and measure not in ACTOR_MEASURES:
                     continue
+                if system not in figures.COMPARED and repeat >= FEW:
+                    continue
                 if run := take(measure, system, repeat, options.quick):
                     results["runs"].append(run)
                     print(f"[{repeat + 1}/{options.repeats}] {measure:<10} {system:<10} {text(run)}", flush=True)
@@ -78,7 +81,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run")
     parser.add_argument("--quick", action="store_true", help="fewer calls and repeats; compare, do not write")
-    parser.add_argument("--repeats", type=int, help="default 5, quick 3")
+    parser.add_argument("--repeats", type=int, help="default 5, quick 3; of systems without a target at most 2")
     parser.add_argument("--systems", type=listed(tuple(PACKAGES)), help="quick: floor,cloudfn,pool; else all")
     parser.add_argument("--measures", type=listed(MEASURES), help="quick: those with a steady floor; else all")
     parser.add_argument("--output", type=Path, help="write results here (and no report)")
