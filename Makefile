@@ -50,6 +50,11 @@ bench-quick: $(STAMP) ## The same in a few minutes, less exact
 engine: ## Build the Pulumi CLI that the engine's tests use (needs Go; minutes, once)
 	@sh scripts/build_engine.sh
 
+.PHONY: room
+room: $(STAMP) ## Start a machine room to play in: an AWS account whose machines boot here (Debian, root)
+	@sh .ci/system
+	@PYTHONPATH=tests $(BIN)/python -m machine_room
+
 .PHONY: requirements
 requirements: $(STAMP) ## Pin the newest versions of what development needs
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --generate-hashes --upgrade \

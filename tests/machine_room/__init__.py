@@ -1,0 +1,1 @@
+"""Rooms in which the cloud's instances are real Debian machines; see `room.py`."""

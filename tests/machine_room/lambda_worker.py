@@ -1,0 +1,33 @@
+"""Runs a function's handler as Lambda does: one event after the other, in a process that stays warm.
+
+Args: the folder of the unpacked code, and the handler ("module.function"). Events and answers are lines of JSON.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import traceback
+
+
+def main() -> None:
+    folder, name = sys.argv[1:]
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the code prints is its log
+    # Lambda has the standard library and boto3, and none of this project but what is packed.
+    sys.path[:] = [folder, *(path for path in sys.path if path.startswith((sys.prefix, sys.base_prefix)))]
+    module, _, function = name.rpartition(".")
+    handler = getattr(importlib.import_module(module), function)
+    for line in sys.stdin:
+        try:
+            answer = {"answer": handler(json.loads(line), None)}
+        except Exception as error:  # noqa: BLE001 (as Lambda reports it)
+            traceback.print_exc()
+            answer = {"error": {"errorType": type(error).__name__, "errorMessage": str(error)}}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+main()
