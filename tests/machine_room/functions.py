@@ -177,7 +177,7 @@ class _Function:
         self.digest = digest
         self._timeout = float(stored.timeout)
         self._handler, self._role, self._keys = stored.handler, stored.role, keys
-        self._name = stored.function_name
+        self._name, self._arn = stored.function_name, stored.function_arn
         self._environment = environment
         self._folder = folder / digest
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -196,7 +196,7 @@ class _Function:
             if process is None:
                 # Lambda gives each environment keys of the function's role.
                 role = self._keys.role(self._role, self._name)
-                command = [sys.executable, "-I", str(_WORKER), str(self._folder), self._handler]
+                command = [sys.executable, "-I", str(_WORKER), str(self._folder), self._handler, self._arn]
                 process = _Process(command, {**self._environment, **role.environment}, self._log)
             answer = process.ask(event, self._timeout)
             with self._lock:

@@ -1,6 +1,7 @@
 """Runs a function's handler as Lambda does: one event after the other, in a process that stays warm.
 
-Args: the folder of the unpacked code, and the handler ("module.function"). Events and answers are lines of JSON.
+Args: the folder of the unpacked code, the handler ("module.function"), and the function's ARN. Events and answers are
+lines of JSON.
 """
 
 from __future__ import annotations
@@ -12,8 +13,16 @@ import sys
 import traceback
 
 
+class Context:
+    """What of Lambda's own a handler may use."""
+
+    def __init__(self, arn: str) -> None:
+        self.invoked_function_arn = arn
+        self.function_name = arn.rpartition(":")[2]
+
+
 def main() -> None:
-    folder, name = sys.argv[1:]
+    folder, name, arn = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the code prints is its log
     # Lambda has the standard library and boto3, and none of this project but what is packed.
@@ -22,7 +31,7 @@ def main() -> None:
     handler = getattr(importlib.import_module(module), function)
     for line in sys.stdin:
         try:
-            answer = {"answer": handler(json.loads(line), None)}
+            answer = {"answer": handler(json.loads(line), Context(arn))}
         except Exception as error:  # noqa: BLE001 (as Lambda reports it)
             traceback.print_exc()
             answer = {"error": {"errorType": type(error).__name__, "errorMessage": str(error)}}
