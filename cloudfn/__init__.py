@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cloudfn import exception as exception
     from cloudfn.app import App as App
     from cloudfn.cls import Cls as Cls
+    from cloudfn.dict import Dict as Dict
     from cloudfn.exception import Error as Error
     from cloudfn.execution import (
         current_function_call_id as current_function_call_id,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from cloudfn.partial_function import (
         method as method,
     )
+    from cloudfn.queue import Queue as Queue
     from cloudfn.retries import Retries as Retries
     from cloudfn.schedule import Cron as Cron
     from cloudfn.schedule import Period as Period
@@ -54,11 +56,13 @@ _HOMES = {
     "App": "app",
     "Cls": "cls",
     "Cron": "schedule",
+    "Dict": "dict",
     "Error": "exception",
     "Function": "function",
     "FunctionCall": "function_call",
     "Image": "image",
     "Period": "schedule",
+    "Queue": "queue",
     "Retries": "retries",
     "Secret": "secret",
     "batched": "partial_function",
@@ -80,13 +84,11 @@ _NOT_YET = frozenset(
         "Client",
         "CloudBucketMount",
         "Cluster",
-        "Dict",
         "Environment",
         "FilePatternMatcher",
         "NetworkFileSystem",
         "Probe",
         "Proxy",
-        "Queue",
         "Sandbox",
         "SandboxSnapshot",
         "SchedulerPlacement",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import Iterator
@@ -31,7 +33,16 @@ def state_dir(monkeypatch: pytest.MonkeyPatch, cache_dir: Path) -> Iterator[Path
     monkeypatch.setenv("CLOUDFN_CACHE_DIR", str(cache_dir))
     monkeypatch.delenv("CLOUDFN_TRACEBACK", raising=False)
     yield folder
+    end_storage(folder)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_storage(state: Path, number: int = signal.SIGTERM) -> None:
+    """Send a signal to the storage service of this state folder, if one runs."""
+    try:
+        os.kill(json.loads((state / "storage" / "service.json").read_bytes())["pid"], number)
+    except (FileNotFoundError, ProcessLookupError):
+        pass
 
 
 @pytest.fixture

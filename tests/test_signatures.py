@@ -44,6 +44,12 @@ COMPARED = [
     "FunctionCall.from_id",
     "FunctionCall.num_inputs",
     "FunctionCall.iter",
+    *[f"Dict.{n}" for n in ("from_name", "from_id", "ephemeral", "hydrate", "info", "get", "contains", "len", "put")],
+    *[f"Dict.{n}" for n in ("update", "pop", "clear", "keys", "values", "items")],
+    *[f"Dict.objects.{n}" for n in ("create", "list", "delete")],
+    *[f"Queue.{n}" for n in ("from_name", "from_id", "ephemeral", "hydrate", "info", "get", "get_many", "put")],
+    *[f"Queue.{n}" for n in ("put_many", "len", "clear", "iterate", "validate_partition_key")],
+    *[f"Queue.objects.{n}" for n in ("create", "list", "delete")],
     "batched",
     "concurrent",
     "enter",
@@ -71,7 +77,9 @@ def shape(function: Any) -> dict[str, tuple[Any, Any]]:
 
 def _default(value: Any) -> Any:
     # Sentinels differ by identity, but both stand for "no default".
-    return "sentinel" if "default" in repr(value).lower() and not isinstance(value, str) else value
+    if isinstance(value, str):
+        return value
+    return "sentinel" if "default" in repr(value).lower() or repr(value) == "..." else value
 
 
 @pytest.mark.parametrize("path", COMPARED)

@@ -16,6 +16,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
+from cloudfn.exception import ResourceUnavailableError
 from cloudfn.shared import remove_files_of
 from cloudfn_agent import builds, mounts, status
 from cloudfn_agent import pool as pools
@@ -35,6 +36,7 @@ from cloudfn_agent.parking import Parking
 from cloudfn_agent.placement import Placement
 from cloudfn_agent.pool import Lease, Pool, Request, Resumption, State, Worker
 from cloudfn_agent.sessions import Sessions, scoped
+from cloudfn_agent.storage import Storage
 from cloudfn_agent.warden import Warden
 from cloudfn_agent.workforce import CANCELLED, Workforce
 
@@ -64,6 +66,7 @@ class Agent:
         self._deaths: dict[str, dict[str, Any]] = {}  # leases that ended with their worker -> why
         self._clients: set[Client] = set()
         self._parking = Parking()
+        self._storage = Storage(config.storage)
         self._stop_timers: dict[Pool, asyncio.TimerHandle] = {}
         self._told: dict[tuple[str, str], tuple[int, int]] = {}  # see `note_counts`
         self._sessions = Sessions(self.functions, self._workforce, config, self.on_session_over)
@@ -77,7 +80,11 @@ class Agent:
         self._kill_timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self.ended = asyncio.Event()
-        handlers: dict[str, Handler] = {"/control": self._on_control, "/lease": self._on_lease}
+        handlers: dict[str, Handler] = {
+            "/control": self._on_control,
+            "/lease": self._on_lease,
+            "/storage": self._on_storage,
+        }
         if config.store:
             blobs = Blobs(Path(config.store))
             handlers["/blob"] = blobs.serve
@@ -92,7 +99,7 @@ class Agent:
             pages={"/healthz": lambda: "ok\n"},
             private_pages={"/metrics": lambda: render_metrics(self.status())},
             handlers=handlers,
-            workers_handlers=frozenset({"/control", "/lease"}),
+            workers_handlers=frozenset({"/control", "/lease", "/storage"}),
         )
 
     def open(self) -> None:
@@ -333,6 +340,17 @@ class Agent:
         await self._loop.sock_sendall(sock, upgraded())
         self._hand_over(sock, lease, urgent=True)
 
+    async def _on_storage(self, sock: socket.socket, _parameters: Mapping[str, str]) -> None:
+        """A worker asks for the storage service: its socket goes there."""
+        try:
+            await self._storage.prepare()
+        except ResourceUnavailableError as error:
+            await answer(sock, "410 Gone", json.dumps({"kind": "storage", "text": error.message}))
+            sock.close()
+            return
+        await self._loop.sock_sendall(sock, upgraded())
+        self._storage.hand_over(sock)
+
     def on_free(self, token: str) -> None:
         """A worker has let go of a lease."""
         lease = self._leases.pop(token, None)
@@ -552,6 +570,7 @@ class Agent:
         """The last steps, when no worker is left: zygotes, the last words to clients, the folder."""
         self._door.close()
         self._parking.close()
+        self._storage.close()
         self._workforce.close()
         for client in self._clients:
             client.send({"op": "bye"})

@@ -27,6 +27,7 @@ class Config:
         machine: it serves a machine: many apps, each in a session of its own, and it outlives all of them.
         store: folder for what clients upload, "" where they share this machine's disk.
         build: command that makes images, see `cloudfn_agent.builds`; () for none.
+        storage: command of this machine's storage service, see `cloudfn_agent.storage`; () for none.
     """
 
     address: str
@@ -45,3 +46,4 @@ class Config:
     machine: bool = False
     store: str = ""
     build: tuple[str, ...] = ()
+    storage: tuple[str, ...] = ()

@@ -43,6 +43,7 @@ def main() -> None:
             "key": bytes.fromhex(given["key"]),
             "folder": Path(given["folder"]),
             "build": tuple(given.get("build", ())),
+            "storage": tuple(given.get("storage", ())),
             "cores": given.get("cores") or float(os.cpu_count() or 1),
             "memory": given.get("memory") or system.memory_mb(),
         }

@@ -29,6 +29,9 @@ COMMANDS = {
     "config": "Show the settings that hold here.",
     "prices": "Show what machines cost, and read today's prices.",
     "secret": "Create, list and delete secrets.",
+    "volume": "Create volumes, and see and change what is in them.",
+    "dict": "Create Dicts, and see what is in them.",
+    "queue": "Create Queues, and see what is in them.",
     "doctor": "Say what this machine has and lacks.",
 }
 

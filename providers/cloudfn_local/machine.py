@@ -19,6 +19,7 @@ from cloudfn.provider import Machine
 from cloudfn.shared import make_folder
 from cloudfn_local import paths
 from cloudfn_local.runtime_path import runtime_path
+from cloudfn_local.storage.road import start_command
 
 # Nothing of the current folder, which Python 3.10 would search first, and no startup without bytecode for the next run.
 _BOOT = (
@@ -95,6 +96,7 @@ class LocalMachine(Machine):
             "folder": self._folder,
             "runtime": runtime,
             "shared": self._shared,
+            "storage": start_command(paths.state_dir()),
             **settings,
         }
         assert self._agent.stdin is not None

@@ -16,6 +16,7 @@ from cloudfn_local.machine import LocalMachine
 if TYPE_CHECKING:
     from cloudfn_local.runs import LocalRuns
     from cloudfn_local.secret_store import SecretStore
+    from cloudfn_local.storage.road import LocalRoad
 
 STRICT_VARIABLE = "CLOUDFN_STRICT_GPU"
 
@@ -30,6 +31,7 @@ class LocalProvider(HasMachine):
     starts_at_once = True
     agent_settings: Mapping[str, Any] = {}
     tcp = False
+    _road: LocalRoad | None = None
 
     @cached_property
     def secrets(self) -> SecretStore:
@@ -42,6 +44,16 @@ class LocalProvider(HasMachine):
         from cloudfn_local.runs import LocalRuns
 
         return LocalRuns()
+
+    @property
+    def storage(self) -> LocalRoad:
+        """The way to this user's volumes, dicts and queues, in the state folder of now."""
+        from cloudfn_local.storage.road import LocalRoad
+
+        state = paths.state_dir()
+        if self._road is None or self._road.state != state:
+            self._road = LocalRoad(state)
+        return self._road
 
     def build(self, image: ImageSpec, report: Report, materials: Materials = NO_MATERIALS) -> Runtime:
         from cloudfn_local import venv

@@ -1,0 +1,51 @@
+"""The storage that dicts, queues and volumes of this process use: the provider's, or in a worker that of its agent."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+from cloudfn import execution
+from cloudfn.client import current
+from cloudfn.exception import ConnectionError, UnimplementedError
+from cloudfn.storage.link import Link, Road
+
+_lock = threading.Lock()
+_link: Link | None = None
+_of: object = None
+
+
+class _Door:
+    """Through the door of this worker's agent, which hands the connection over to the storage service."""
+
+    def __init__(self, door: execution.Door) -> None:
+        self._door = door
+
+    def connect(self) -> socket.socket:
+        from cloudfn.connect import LeaseGone, connect
+
+        try:
+            return connect(self._door.address, self._door.key, f"/storage?worker={self._door.worker}")
+        except LeaseGone as gone:
+            raise ConnectionError(str(gone.death.get("text") or "this machine has no storage")) from None
+
+
+def link() -> Link:
+    """The link of this process. Raises `UnimplementedError` where the provider has no storage."""
+    global _link, _of
+    home: object = execution.door if execution.in_worker else _road()
+    with _lock:
+        if _link is None or _of is not home:
+            _link, _of = Link(_Door(home) if isinstance(home, execution.Door) else _road()), home
+        return _link
+
+
+def _road() -> Road:
+    provider = current.provider()
+    road: Road | None = getattr(provider, "storage", None)
+    if road is None:
+        raise UnimplementedError(
+            f"The provider {type(provider).__name__} keeps no volumes, dicts or queues.",
+            hint="They are available on this machine, without CLOUDFN_PROVIDER.",
+        )
+    return road
