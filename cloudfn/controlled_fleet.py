@@ -21,9 +21,10 @@ from cloudfn.exception import (
     ResourceUnavailableError,
     VersionError,
 )
-from cloudfn.provider import Change, Fleet, Machine, MachineDown, MachineUp, Need, Refused, Report, Waiting, refusal
+from cloudfn.provider import Change, Fleet, Machine, MachineDown, MachineUp, Need, Refused, Waiting, refusal
 from cloudfn.road.destination import Destination
 from cloudfn.road.tunnel import Road, Tunnel
+from cloudfn.run_record import RunRecord
 from cloudfn.spec import FunctionSpec
 
 TTL = 120.0
@@ -91,17 +92,25 @@ class ControlledFleet(Fleet):
         stack: what the stack says of itself.
         where: the way to a machine; raises `InvalidError` while it has none.
         register: makes our SSH key known and returns the environment's key; called once, before the first claim.
+        record: of the run; closed with the fleet.
     """
 
     def __init__(
-        self, ask: Ask, stack: Descriptor, road: Road, where: Where, register: Callable[[], bytes], report: Report
+        self,
+        ask: Ask,
+        stack: Descriptor,
+        road: Road,
+        where: Where,
+        register: Callable[[], bytes],
+        record: RunRecord | None = None,
     ) -> None:
         self._ask = ask
         self._stack = stack
         self._road = road
         self._where = where
         self._register = register
-        self._report = report
+        self._record = record
+        self.log_path = record.log_path if record else None
         self._key = b""
         self._claims: dict[tuple[str, ...], _Claim] = {}
         self._machines: dict[str, FleetMachine] = {}
@@ -182,6 +191,8 @@ class ControlledFleet(Fleet):
             machine.close()
         if thread is not None and thread is not threading.current_thread():
             thread.join(_CLOSE_PATIENCE * 2)
+        if self._record is not None:
+            self._record.close()
 
     # -- the thread that talks to the controller
 

@@ -76,7 +76,7 @@ class Machines(Protocol):
             PermissionDeniedError: the stack does not allow it.
         """
 
-    def keys(self) -> Sequence[KeyInfo]: ...
+    def ssh_keys(self) -> Sequence[KeyInfo]: ...
 
     def revoke(self, fingerprint: str) -> None:
         """Machines do not accept the key any more, from their next look on. Raises `NotFoundError`."""

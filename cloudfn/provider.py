@@ -8,11 +8,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Callable, Mapping, Protocol, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Protocol, Sequence
 
 from cloudfn.exception import Error, ResourceExhaustedError, ResourceUnavailableError, SpendingCapError
 from cloudfn.record import dataclass
 from cloudfn.spec import FunctionSpec, ImageSpec
+
+if TYPE_CHECKING:
+    from cloudfn.settings import Settings
 
 Report = Callable[[str], None]
 """Takes one line of progress ("image: installing magika")."""
@@ -193,7 +196,12 @@ class Fleet(ABC):
     """Machines that come when they are wanted and go when they are not; one for each session.
 
     Thread-safe. No method but `reopen` and `close` waits for anything: they are called on an event loop.
+
+    Attributes:
+        log_path: file that takes the run's events, or None.
     """
+
+    log_path: Path | None = None
 
     @abstractmethod
     def need(self, spec: FunctionSpec) -> Need:
@@ -241,6 +249,9 @@ class Provider(ABC):  # noqa: B024 - what it can do is told by the classes below
     """
 
     starts_at_once = False
+
+    def use(self, settings: Settings) -> None:  # noqa: B027 - most need nothing of it
+        """Told before anything else is asked: the settings that hold here (`cloudfn.config`)."""
 
     def admit(self, spec: FunctionSpec, report: Report) -> None:  # noqa: B027 - most have nothing to say
         """Look at a function before it is built: say what it will not get here. Raises `ResourceUnavailableError`."""

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Iterator
 
 import click
@@ -26,6 +27,8 @@ PATIENCE = 2.0
 @click.option("-q", "--quiet", is_flag=True, help="Only what the program prints, warnings and errors.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, everything else on stderr.")
 @click.option("-d", "--detach", is_flag=True, help="Let the app go on when this command ends (not there yet).")
+@click.option("--cloud", metavar="NAME", help="Where to run (local, aws); default: the provider of cloudfn.toml.")
+@click.option("--env", "environment", metavar="NAME", help="The environment; default: CLOUDFN_ENVIRONMENT, or main.")
 @click.argument("reference", metavar="FILE[::FUNCTION]")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENTS]...")
 @click.pass_context
@@ -35,6 +38,8 @@ def run(
     quiet: bool,
     as_json: bool,
     detach: bool,
+    cloud: str | None,
+    environment: str | None,
     reference: str,
     arguments: tuple[str, ...],
 ) -> None:
@@ -46,7 +51,10 @@ def run(
     if detach:
         raise UnimplementedError("`cloudfn run --detach` is not there yet.", hint="Run it under tmux or nohup for now.")
     where = importer.Reference.parse(reference, is_module)
+    from cloudfn.client import current
     from cloudfn.output import show
+
+    current.choose(Path.cwd() if where.is_module else Path(where.target).parent, environment, cloud)
 
     with _terminable(), _document(as_json) as document, show(quiet=quiet) as events:
         events.add(document.count)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Protocol
 
 from cloudfn import execution
@@ -18,6 +20,8 @@ _lock = threading.Lock()
 _factory: Callable[[], Session] | None = None
 _worker_session: Session | None = None
 _running: list[Session] = []
+_choice: tuple[Path, str | None, str | None] | None = None
+_IN_PROJECT = re.compile(rb"tool\s*\.\s*[\"']?cloudfn|\[\s*tool\s*\]")
 
 
 class Runnable(Protocol):
@@ -92,13 +96,60 @@ def stopped(session: Session) -> None:
             _running.remove(session)
 
 
+def choose(start: Path, environment: str | None = None, cloud: str | None = None) -> None:
+    """What a command line says of where this process's apps run.
+
+    Args:
+        start: the file or folder that settings are looked up from; else the program's own.
+        environment, cloud: above what files and variables say.
+    """
+    global _choice
+    _choice = (start, environment, cloud)
+
+
 def provider() -> Provider:
-    """The place to run: the provider that `CLOUDFN_PROVIDER` names, or this machine."""
+    """The place to run: the provider of the settings that hold here (`cloudfn.config`), or this machine.
+
+    Raises:
+        InvalidError: a mistake in a file of settings.
+        NotFoundError: there is no such provider.
+    """
     import os
 
     from cloudfn.registry import provider as find
 
-    return find(os.environ.get("CLOUDFN_PROVIDER") or "local")
+    start, environment, cloud = _choice or (_program(), None, None)
+    name = cloud or os.environ.get("CLOUDFN_PROVIDER")
+    if name == "local" or (not name and not _may_be_configured(start)):
+        return find("local")
+    from cloudfn import config
+
+    settings = config.load(start, environment, {"provider": cloud} if cloud else None).settings
+    found = find(settings.provider)
+    found.use(settings)
+    return found
+
+
+def _program() -> Path:
+    """The folder of the script that runs, or the current one where a tool runs it (a notebook, a test runner)."""
+    import sys
+
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    if not file or Path(file).resolve().is_relative_to(sys.prefix):
+        return Path.cwd()
+    return Path(file).resolve().parent
+
+
+def _may_be_configured(start: Path) -> bool:
+    """Whether it is worth to load what reads settings, which takes as long as to start a worker."""
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if (folder / "cloudfn.toml").is_file():
+            return True
+        project = folder / "pyproject.toml"
+        if project.is_file() and _IN_PROJECT.search(project.read_bytes()):
+            return True
+    return False
 
 
 def secret_store() -> SecretStore:

@@ -175,12 +175,13 @@ def runs_dir() -> Path:
 
 def prune(keep: int) -> None:
     """Remove what killed agents left behind, and the records of old runs that have ended."""
+    from cloudfn.run_record import is_remote
     from cloudfn_local.runs import is_over, read_record
 
     records = sorted((path for path in runs_dir().iterdir() if path.is_dir()), key=lambda path: path.name)
     for number, path in enumerate(records):
         record = read_record(path)
-        if record is not None and not is_over(record):
+        if record is not None and (is_remote(record) or not is_over(record)):
             continue
         if record is not None:
             _remove(record["folder"], record.get("shared", ""))

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cloudfn import run_record
 from cloudfn.exception import ConnectionError, Error, NotFoundError
 from cloudfn.runs import FunctionInfo, RunInfo
 from cloudfn_local import machine
@@ -25,7 +26,9 @@ class LocalRuns:
         found = []
         for path in sorted(machine.runs_dir().iterdir()):
             record = read_record(path)
-            if record:
+            if record and run_record.is_remote(record):
+                found.append(describe_remote(record, path))
+            elif record:
                 found.append(describe(record))
         return found
 
@@ -33,7 +36,11 @@ class LocalRuns:
         return self._folder(run_id) / "events.jsonl"
 
     def stop(self, run_id: str, timeout: float) -> None:
-        record = read_record(self._folder(run_id))
+        folder = self._folder(run_id)
+        record = read_record(folder)
+        if record is not None and run_record.is_remote(record):
+            stop_remote(record, folder, timeout)
+            return
         if record is None or is_over(record):
             return
         try:
@@ -114,6 +121,41 @@ def describe(record: Record) -> RunInfo:
     elif Path(record["folder"]).exists():
         state = "dead"
     return RunInfo(record["id"], record["app"], record["pid"], record["started"], state, functions)
+
+
+def describe_remote(record: Record, folder: Path) -> RunInfo:
+    """A run on machines far away: what its own log said last of each function."""
+    from cloudfn.events import AppState, FunctionState, from_json
+
+    states: dict[str, FunctionState] = {}
+    state = "starting"
+    log = folder / "events.jsonl"
+    for line in log.read_bytes().splitlines() if log.exists() else ():
+        event = from_json(line)
+        if isinstance(event, FunctionState):
+            states[event.function] = event
+        elif isinstance(event, AppState):
+            state = event.state
+    if run_record.is_over(folder):
+        state = "stopped" if state == "stopped" else "dead"
+    functions = tuple(
+        FunctionInfo(tag, s.queued, s.running, s.workers, s.done, s.failed) for tag, s in sorted(states.items())
+    )
+    return RunInfo(record["id"], record["app"], record["pid"], record["started"], state, functions)
+
+
+def stop_remote(record: Record, folder: Path, timeout: float) -> None:
+    """By a signal to the process that runs it, which lets go of its machines; after `timeout` seconds by force."""
+    deadline = time.monotonic() + timeout
+    number = signal.SIGTERM
+    while not run_record.is_over(folder):
+        try:
+            os.kill(record["pid"], number)
+        except ProcessLookupError:
+            return
+        while not run_record.is_over(folder) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        number, deadline = signal.SIGKILL, time.monotonic() + 5
 
 
 def ask(record: Record, message: dict[str, Any], answer: str, timeout: float = 5.0) -> dict[str, Any]:
