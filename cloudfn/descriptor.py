@@ -5,7 +5,7 @@ this machine says by now. Nothing in it is secret."""
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Mapping
 
 from cloudfn.exception import InternalFailure, VersionError
@@ -81,11 +81,11 @@ def from_json(data: bytes | str) -> Descriptor:
                 f"reads {VERSION}).",
                 hint="Upgrade it here: pip install --upgrade cloudfn",
             )
-        del said["version"]
+        known = {item.name for item in fields(Descriptor)}
         functions = {
             tag: FunctionPlace(tuple(place["groups"]), dict(place["workers_per_machine"]))
             for tag, place in said.pop("functions").items()
         }
-        return Descriptor(**said, functions=functions)
+        return Descriptor(**{key: said[key] for key in known & set(said)}, functions=functions)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InternalFailure(f"what a stack says of itself cannot be read: {error!r}") from error

@@ -38,7 +38,7 @@ COMMANDS = {
     "doctor": "Say what this machine has and lacks.",
 }
 
-IMPORTS_USER_CODE = ("run", "plan", "preview", "up", "down", "refresh", "outputs", "unlock", "export")
+IMPORTS_USER_CODE = ("run", "shell", "plan", "preview", "up", "down", "refresh", "outputs", "unlock", "export")
 """Commands that an error of the user's own code can end."""
 
 

@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.exceptions import BotoCoreError, HTTPClientError
+from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.exceptions import HTTPClientError
 from botocore.httpsession import URLLib3Session
+from botocore.utils import get_environ_proxies
 
 from cloudfn.exception import (
     AuthError,
@@ -68,7 +70,8 @@ class ControllerClient:
         self.where = where
         self._session = session
         self._sleep = sleep
-        self._http = URLLib3Session(timeout=_TIMEOUT, max_pool_connections=4)
+        proxies = get_environ_proxies(where.controller_url)
+        self._http = URLLib3Session(proxies=proxies, timeout=_TIMEOUT, max_pool_connections=4)
 
     def ask(self, kind: str, patience: float = PATIENCE, **fields: Any) -> dict[str, Any]:
         """The controller's answer. Requests may arrive twice: the controller takes all of them so.
@@ -90,11 +93,8 @@ class ControllerClient:
             problem: str
             try:
                 status, text = self._send(body)
-            except HTTPClientError as error:
-                if "resolve" in str(error).lower() or "getaddrinfo" in str(error).lower():
-                    problem = f"its address cannot be found ({urlsplit(self.where.controller_url).hostname})"
-                else:
-                    problem = str(error)
+            except (BotoConnectionError, HTTPClientError) as error:
+                problem = str(error)
             else:
                 answer = _parsed(text)
                 if answer is not None and status not in _AGAIN:
@@ -115,20 +115,13 @@ class ControllerClient:
         self._http.close()
 
     def _send(self, body: bytes) -> tuple[int, str]:
-        with errors.translated(
-            f"the controller of {self.where.stack} cannot be asked", role=f"{self.where.prefix}-call"
-        ):
-            try:
-                credentials = self._session.get_credentials()
-                if credentials is None:
-                    raise AuthError("There are no AWS credentials here.", hint=errors.LOG_IN)
-                request = AWSRequest("POST", self.where.controller_url, {"Content-Type": "application/json"}, body)
-                SigV4Auth(credentials.get_frozen_credentials(), "lambda", self.where.region).add_auth(request)
-                response = self._http.send(request.prepare())
-            except HTTPClientError:
-                raise
-            except BotoCoreError:
-                raise
+        request = AWSRequest("POST", self.where.controller_url, {"Content-Type": "application/json"}, body)
+        with errors.translated(f"the controller of {self.where.stack} cannot be asked"):
+            credentials = self._session.get_credentials()
+            if credentials is None:
+                raise AuthError("There are no AWS credentials here.", hint=errors.LOG_IN)
+            SigV4Auth(credentials.get_frozen_credentials(), "lambda", self.where.region).add_auth(request)
+        response = self._http.send(request.prepare())
         return response.status_code, response.text
 
     def _checked(self, answer: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from cloudfn.exception import ResourceUnavailableError
 from cloudfn.provider import NO_MATERIALS, HasMachine, Materials, Report, Runtime, Shippable
@@ -73,6 +73,13 @@ class LocalProvider(HasMachine):
 
     def start(self, app: str, report: Report) -> LocalMachine:
         return LocalMachine(app, self.agent_settings, self.tcp)
+
+    def shell(
+        self, runtime: Runtime, environment: Mapping[str, str], folders: Sequence[str], command: Sequence[str]
+    ) -> int:
+        from cloudfn_local import shell
+
+        return shell.shell(runtime, environment, folders, command)
 
     def admit(self, spec: FunctionSpec, report: Report) -> None:
         """Say once that a function which asks for a GPU runs on CPU here; refuse it if the user wants that."""
