@@ -51,8 +51,9 @@ def revoke(app: str | None, environment: str | None, cloud: str | None, which: s
     stack = stack_options.only(stack_options.stacks(app, environment, cloud))
     known = stack.ssh_keys()
     matching = [key for key in known if which in (key.fingerprint, key.name)]
-    if not matching and len(which.removeprefix("SHA256:")) >= stack_options.SHORTEST:
-        matching = [key for key in known if key.fingerprint.removeprefix("SHA256:").startswith(which)]
+    start = which.removeprefix("SHA256:")
+    if not matching and len(start) >= stack_options.SHORTEST:
+        matching = [key for key in known if key.fingerprint.removeprefix("SHA256:").startswith(start)]
     if not matching:
         raise NotFoundError(f"The stack knows no key {which!r}.", hint="`cloudfn keys list` shows all.")
     if len(matching) > 1:
