@@ -25,7 +25,7 @@ from cloudfn.controller_observed import Action, Beat, Observed
 from cloudfn.controller_requests import Caller, Rejected
 from cloudfn.controller_state import ASKED, BOOTING, DRAINING, READY, Group, Machine, State, copied
 
-__all__ = ["VERSION", "Ask", "Decision", "decide", "due", "handle", "rejected"]
+__all__ = ["VERSION", "Ask", "Decision", "answered", "decide", "due", "handle", "rejected"]
 
 FLUX, CALM = 3.0, 50.0
 """Seconds between two looks at the cloud: while something changes, and else."""

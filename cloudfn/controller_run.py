@@ -15,6 +15,7 @@ import random
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, Callable, Mapping, Protocol, Sequence
 
 from cloudfn import controller, controller_ledger, controller_requests, controller_state
@@ -155,14 +156,14 @@ class Controller:
         answer = controller.rejected("Busy", "Another run took over. Ask again in a few seconds.")
         for round_ in range(ROUNDS):
             observed = self._observe(kind)
-            decision = self._written(run, lambda state, seen=observed: self._decide_and_book(state, seen, ask))
+            decision = self._written(run, partial(self._decide_and_book, observed, ask))
             if decision is None:
                 return answer
             (answer,) = decision.answers
             trouble = observed.trouble or self._carry_out(decision)
             self._forget_beats(decision.state)
             last = round_ == ROUNDS - 1
-            done = self._written(run, lambda state, words=trouble, last=last: self._let_go(state, words, last))
+            done = self._written(run, partial(self._let_go, trouble, last))
             if done is None or done.state.acting is None:
                 return answer
         return answer
@@ -187,13 +188,13 @@ class Controller:
             return str(error) or "the cloud does not answer"
         return ""
 
-    def _decide_and_book(self, state: State, observed: Observed, ask: Ask) -> controller.Decision:
+    def _decide_and_book(self, observed: Observed, ask: Ask, state: State) -> controller.Decision:
         decision = controller.decide(state, observed, (ask,), self._facts, self._clock())
         for day, rows in decision.rows.items():
             self._book(day, rows)
         return decision
 
-    def _let_go(self, state: State, trouble: str, last: bool) -> controller.Decision:
+    def _let_go(self, trouble: str, last: bool, state: State) -> controller.Decision:
         """Somebody else may act, unless a request that came meanwhile makes it worthwhile to go on."""
         now = self._clock()
         decision = controller.decide(state, None, (), self._facts, now)

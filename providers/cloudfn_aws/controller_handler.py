@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Mapping
 
-from cloudfn import controller, controller_facts
+from cloudfn import controller, controller_facts, controller_requests
 from cloudfn.controller_requests import FROM_ANYBODY, Caller, Rejected
 from cloudfn_aws import controller_identity
 
@@ -68,7 +68,7 @@ def _answer(request: Any, caller: Caller, context: Any) -> dict[str, Any]:
     if not isinstance(request, dict):
         return controller.rejected("InvalidRequest", "A request is a JSON object.")
     try:
-        kind = controller.requests.check(request, caller)
+        kind = controller_requests.check(request, caller)
     except Rejected as error:
         return controller.rejected(error.type, str(error))
     if kind in FROM_ANYBODY:  # also where the bucket cannot be reached
@@ -95,7 +95,6 @@ def _controller(account: str) -> Controller:
         retries={"mode": "adaptive", "max_attempts": 4},
         connect_timeout=5,
         read_timeout=20,
-        signature_version=None,
     )
     session = boto3.Session()
 

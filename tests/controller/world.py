@@ -100,6 +100,8 @@ class ASG:
     failures: list[Failure] = field(default_factory=list)
     code: str = CAPACITY
     changes: list[tuple[float, int]] = field(default_factory=list)
+    latency: float = 0.0  # seconds until a machine that was asked for is there, wanted or not by then
+    coming: list[float] = field(default_factory=list)
 
 
 class World:
@@ -110,6 +112,7 @@ class World:
         self.now = START
         self.groups = {name: ASG() for name in facts_.groups}
         self.vms: dict[str, VM] = {}
+        self.history: dict[str, VM] = {}
         self.store = Memory()
         self.trouble = ""
         self.acted: list[Action] = []
@@ -142,7 +145,8 @@ class World:
             )
             for name, asg in self.groups.items()
         }
-        return Observed(self.now, seen)
+        ends = {id: self.history[id].ended for id in machines if id in self.history and self.history[id].ended}
+        return Observed(self.now, seen, ends=ends)
 
     def act(self, action: Action) -> None:
         if self.before_act:
@@ -196,29 +200,39 @@ class World:
         self.now += seconds
         for name, asg in self.groups.items():
             members = [vm for vm in self.vms.values() if vm.group == name and vm.lifecycle != ENDING_HELD]
-            for _ in range(asg.desired - len(members)):
-                alive = sum(vm.group == name for vm in self.vms.values())
-                if alive >= asg.capacity:
+            asg.coming += [self.now + asg.latency] * (asg.desired - len(members) - len(asg.coming))
+            due = [at for at in asg.coming if at <= self.now]
+            asg.coming = [at for at in asg.coming if at > self.now]
+            for _ in due:
+                if sum(vm.group == name for vm in self.vms.values()) >= asg.capacity:
                     asg.failures.append(Failure(self.now, asg.code, "no m7i.large in us-east-1a", "us-east-1a"))
                     break
                 self.count += 1
                 id = f"i-{self.count:08x}"
-                self.vms[id] = VM(id, name, self.now)
+                self.vms[id] = self.history[id] = VM(id, name, self.now)
         for vm in list(self.vms.values()):
             if vm.lifecycle == ENDING_HELD and vm.drains_until <= self.now:
                 self.off(vm.id)
             if vm.lifecycle == ENDING and not vm.running:
                 del self.vms[vm.id]
 
+    def usd(self) -> float:
+        """What the cloud will bill, by its own clock."""
+        price = {name: group.usd_per_hour or 0.0 for name, group in self.facts.groups.items()}
+        return sum(
+            price[vm.group] * ((vm.ended if not vm.running else self.now) - vm.started) / 3600
+            for vm in self.history.values()
+        )
+
     # -- shorthands for those who ask
 
     def ask(self, kind: str, caller: Caller = USER, **request: Any) -> dict[str, Any]:
         return self.controller.serve({"kind": kind, **request}, caller)
 
-    def claim(
-        self, id: str = "c", machines: int = 1, groups: Sequence[str] = ("a", "b"), **more: Any
-    ) -> dict[str, Any]:
-        answer = self.ask("claim", id=id, groups=list(groups), machines=machines, **{"ttl": 3600.0, **more})
+    def claim(self, id: str = "c", machines: int = 1, groups: Sequence[str] = (), **more: Any) -> dict[str, Any]:
+        answer = self.ask(
+            "claim", id=id, groups=list(groups or self.facts.groups), machines=machines, **{"ttl": 3600.0, **more}
+        )
         assert answer["ok"], answer
         return answer
 
