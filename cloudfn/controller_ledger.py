@@ -35,16 +35,18 @@ def book(state: State, facts: Facts, beats: Mapping[str, Beat], now: float) -> d
     for machine in state.machines.values():
         if machine.booked:
             continue
-        said = _sums(beats.get(machine.id))
+        beat = beats.get(machine.id)
+        said = _sums(beat) if beat else machine.sums or _sums(None)
         end = machine.ended or now
         machine.day = machine.day or day(machine.started)
         for day_ in _days(machine.day, day(end)):
-            last = day_ == day(end)
-            # What came after midnight came in the new day: a heartbeat at most is off.
-            used = _less(said, machine.day_base) if day_ == machine.day else _less(said, said)
-            rows.setdefault(day_, {})[machine.id] = _row(machine, facts, day_, used, now)
-            if not last:
-                machine.day_base = said
+            # What a machine says after midnight is of the new day, back to what it had said before.
+            late = beat is not None and beat.at >= bounds(day_)[1]
+            sums = machine.sums or _sums(None) if late else said
+            rows.setdefault(day_, {})[machine.id] = _row(machine, facts, day_, _less(sums, machine.day_base), now)
+            if day_ != day(end):
+                machine.day_base = machine.sums = sums
+        machine.sums = said
         machine.day = day(end)
         machine.booked = machine.state == GONE
     return rows

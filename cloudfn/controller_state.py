@@ -70,6 +70,7 @@ class Machine:
         ended: when the cloud stopped billing it.
         booked: its last row is in the ledger.
         day_base: what it had used, as it said, when the day `day` began: `controller_ledger` makes days of sums.
+        sums: what it had used at the last look.
         day: "2026-11-25".
         text: the end of its boot's log, where that failed.
     """
@@ -99,6 +100,7 @@ class Machine:
     booked: bool = False
     day: str = ""
     day_base: dict[str, Any] = field(default_factory=dict)
+    sums: dict[str, Any] = field(default_factory=dict)
     text: str = ""
 
     @property

@@ -31,6 +31,7 @@ COMMANDS = {
     "init": "Write a commented cloudfn.toml.",
     "config": "Show the settings that hold here.",
     "prices": "Show what machines cost, and read today's prices.",
+    "cost": "Show what machines have cost so far.",
     "secret": "Create, list and delete secrets.",
     "volume": "Create volumes, and see and change what is in them.",
     "dict": "Create Dicts, and see what is in them.",
