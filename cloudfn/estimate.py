@@ -6,7 +6,7 @@ import math
 from typing import Iterable, Mapping, Sequence
 
 from cloudfn.catalogue import SPOT, Catalogue, UnitPrice
-from cloudfn.plan_spec import CostLine, Costs, FunctionPlan, Group, HourLine
+from cloudfn.plan_spec import CostLine, Costs, FunctionPlan, Group, HourLine, WorstLine
 from cloudfn.spec import FunctionSpec
 
 HOURS = 730
@@ -32,7 +32,8 @@ def costs(
     hours = {group.name: hour_lines(group, catalogue, private=private) for group in groups}
     at_one = {name: total(line.usd_per_hour for line in lines) for name, lines in hours.items()}
     at_max = {group.name: times(at_one[group.name], group.max_machines) for group in groups}
-    worst_hour = total(at_max.values())
+    worst = worst_lines(groups, planned, at_one)
+    worst_hour = total(line.usd_per_hour for line in worst)
     base = total(line.usd_per_month for line in idle)
     warm = _warm(functions, planned, at_one)
     return Costs(
@@ -44,7 +45,49 @@ def costs(
         worst_month=total([times(worst_hour, HOURS), base]),
         hours=hours,
         warm=warm,
+        worst=worst,
     )
+
+
+def worst_lines(
+    groups: Sequence[Group], planned: Sequence[FunctionPlan], at_one: Mapping[str, float | None]
+) -> tuple[WorstLine, ...]:
+    """The dearest hour that the plan allows, function by function; see docs/costs.md, "The worst case".
+
+    A worker needs one machine at most, so a function with `max_containers` holds that many machines in all of its
+    groups together, and in each of them as many as fit so many workers: the dearest groups are filled first. What
+    groups may hold beyond that belongs to functions without `max_containers`, and counts in full.
+    """
+    rest = {group.name: group.max_machines for group in groups}
+    lines = []
+    for function in planned:
+        if function.max_containers is None:
+            continue
+        most = {
+            name: math.ceil(function.max_containers / function.workers_per_machine[name]) for name in function.groups
+        }
+        for name, machines in most.items():
+            rest[name] -= machines
+        lines.append(_worst(function.tag, _dearest(most, function.max_containers, at_one), at_one))
+    shared = {name: machines for name, machines in rest.items() if machines > 0}
+    if shared:
+        lines.append(_worst("", shared, at_one))
+    return tuple(lines)
+
+
+def _dearest(most: Mapping[str, int], machines: int, price: Mapping[str, float | None]) -> dict[str, int]:
+    """So many machines, in the dearest groups; one whose price is unknown may be dearer than all."""
+    taken = {}
+    for name in sorted(most, key=lambda name: -(math.inf if price[name] is None else price[name] or 0.0)):
+        count = min(most[name], machines)
+        machines -= count
+        if count:
+            taken[name] = count
+    return taken
+
+
+def _worst(function: str, machines: Mapping[str, int], price: Mapping[str, float | None]) -> WorstLine:
+    return WorstLine(function, machines, total(times(price[name], count) for name, count in machines.items()))
 
 
 def hour_lines(group: Group, catalogue: Catalogue, *, private: bool) -> tuple[HourLine, ...]:

@@ -129,7 +129,7 @@ def _function(function: FunctionSpec, choice: Choice, groups: Mapping[str, Group
     for chosen in choice.chosen:
         name = plan_names.group(chosen.offer)
         fits[name] = _fit(function, chosen, groups[name].disk_gib)
-    return FunctionPlan(function.tag, tuple(fits), fits, choice.candidates)
+    return FunctionPlan(function.tag, tuple(fits), fits, choice.candidates, function.scaling.max_containers)
 
 
 def _fit(function: FunctionSpec, chosen: Chosen, disk: int) -> int:

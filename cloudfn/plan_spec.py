@@ -33,12 +33,14 @@ class FunctionPlan:
         groups: names of groups in the order in which they are asked for machines.
         workers_per_machine: by group: how many of its workers fit on one machine, if alone there.
         candidates: what was weighed, chosen ones first, for `--explain`.
+        max_containers: the most workers of it, in all of its groups together; None: it sets none.
     """
 
     tag: str
     groups: tuple[str, ...]
     workers_per_machine: Mapping[str, int]
     candidates: tuple[Candidate, ...] = ()
+    max_containers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,21 @@ class HourLine:
 
 
 @dataclass(frozen=True)
+class WorstLine:
+    """A part of the dearest hour that the plan allows.
+
+    Attributes:
+        function: whose machines they are; "" for all functions without `max_containers` together.
+        machines: how many of which group, by name.
+        usd_per_hour: of them together. None: not known.
+    """
+
+    function: str
+    machines: Mapping[str, int]
+    usd_per_hour: float | None
+
+
+@dataclass(frozen=True)
 class Costs:
     """US dollars; None where a price in it is unknown.
 
@@ -190,10 +207,11 @@ class Costs:
         idle_month: the sum of `idle` and `warm`.
         hour_at_one: with one machine up, by group name: the sum of the group's `hours`.
         hour_at_max: with all of the group's machines up, by group name.
-        worst_hour: all groups at their maximum.
+        worst_hour: the sum of `worst`.
         worst_month: 730 such hours and the lines of `idle`.
         hours: what makes up an hour of one machine, by group name.
         warm: what `min_containers` keep running, for each month.
+        worst: the most machines that may be up at once, function by function: what makes up `worst_hour`.
     """
 
     idle: tuple[CostLine, ...]
@@ -204,6 +222,7 @@ class Costs:
     worst_month: float | None
     hours: Mapping[str, tuple[HourLine, ...]] = field(default_factory=dict)
     warm: tuple[CostLine, ...] = ()
+    worst: tuple[WorstLine, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -300,6 +300,33 @@ def test_warm_workers_cost_while_nothing_runs() -> None:
     assert plan.costs.worst_month == pytest.approx(730 * 2 * hour + 0.25)  # not counted twice
 
 
+def test_fallbacks_share_what_max_containers_allows() -> None:
+    plan = plan_of(
+        function("f", "T4", "L4", scaling=at_most(4)), function("g", "L4", scaling=at_most(2)), function("h")
+    )
+    one = plan.costs.hour_at_one
+    assert [(line.function, line.machines) for line in plan.costs.worst] == [
+        ("f", {"g-l4-west": 4}),  # the dearer one takes all four; T4 machines instead would cost less
+        ("g", {"g-l4-west": 2}),
+        ("", {"c-small-west": 10}),
+    ]
+    assert plan.costs.worst_hour == pytest.approx(6 * (one["g-l4-west"] or 0) + 10 * (one["c-small-west"] or 0))
+    assert {group.name: group.max_machines for group in plan.groups} == {
+        "g-t4-west": 4,
+        "g-l4-west": 6,
+        "c-small-west": 10,
+    }
+
+
+def test_a_large_machine_counts_as_often_as_its_workers_fill_it() -> None:
+    plan = plan_of(function("f", "H100", "L4", scaling=at_most(9)))
+    (line,) = plan.costs.worst
+    assert line.machines == {
+        "g-h100x8-west": 2,
+        "g-l4-west": 7,
+    }  # nine workers: two machines of eight GPUs, and the rest
+
+
 # -- names -----------------------------------------------------------------------------------------------------------
 
 
@@ -447,9 +474,47 @@ def test_costs_add_up(functions: list[FunctionSpec], settings: Settings) -> None
     maxima = list(costs.hour_at_max.values())
     known = [value for value in maxima if value is not None]
     assert (costs.worst_hour is None) == (len(known) < len(maxima))
+    assert costs.worst_hour == estimate.total(line.usd_per_hour for line in costs.worst)
     if costs.worst_hour is not None:
-        assert costs.worst_hour == pytest.approx(sum(known))
+        assert costs.worst_hour <= sum(known) + 1e-9
         assert costs.worst_month == pytest.approx(730 * costs.worst_hour + 0.25)
+
+
+@given(st.lists(FUNCTIONS, min_size=1, max_size=4), ALL_SETTINGS, st.data())
+def test_the_worst_hour_is_above_every_assignment_and_is_one(
+    functions: list[FunctionSpec], settings: Settings, data: st.DataObject
+) -> None:
+    """Machines that the functions may hold at once, drawn by chance, never cost more; the worst case itself is allowed."""
+    plan = planned(functions, settings)
+    if plan is None or plan.costs.worst_hour is None:
+        return
+    price = {name: usd or 0.0 for name, usd in plan.costs.hour_at_one.items()}
+    held = 0.0
+    for place in plan.functions:
+        if place.max_containers is None:
+            continue
+        workers = place.max_containers
+        for name in data.draw(st.permutations(place.groups)):
+            # Each machine has a worker of the function at least, and as many as it holds at most.
+            most = min(workers, math.ceil(place.max_containers / place.workers_per_machine[name]))
+            machines = data.draw(st.integers(0, most))
+            workers -= machines
+            held += machines * price[name]
+    free = {name for place in plan.functions if place.max_containers is None for name in place.groups}
+    held += sum(data.draw(st.integers(0, settings.max_machines)) * price[name] for name in sorted(free))
+    assert held <= plan.costs.worst_hour + 1e-9
+
+    maxima = {group.name: group.max_machines for group in plan.groups}
+    of = {place.tag: place for place in plan.functions}
+    for line in plan.costs.worst:
+        if line.function:
+            assert sum(line.machines.values()) <= (of[line.function].max_containers or 0)
+            assert set(line.machines) <= set(of[line.function].groups)
+        else:
+            assert line.machines == dict.fromkeys(line.machines, settings.max_machines) and set(line.machines) == free
+        for name, machines in line.machines.items():
+            maxima[name] -= machines
+    assert min(maxima.values()) >= 0
 
 
 @given(st.permutations(["T4", "L4", "H100"]), st.sampled_from(["never", "prefer"]))

@@ -9,7 +9,7 @@ from typing import Iterator
 from cloudfn.catalogue import MachineType
 from cloudfn.choose import gib
 from cloudfn.plan_diff import CREATE, DELETE, Difference
-from cloudfn.plan_spec import Plan, Port, Statement
+from cloudfn.plan_spec import Plan, Port, Statement, WorstLine
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,18 @@ def _idle(plan: Plan) -> Section:
 
 def _total(plan: Plan) -> Section:
     costs = plan.costs
-    rows = (
-        ("an hour with every machine of every group", dollars(costs.worst_hour)),
+    rows = tuple((_most(line), dollars(line.usd_per_hour)) for line in costs.worst)
+    rows += (
+        ("an hour with all of these", dollars(costs.worst_hour)),
         ("a month of 730 such hours, and what idles", dollars(costs.worst_month)),
     )
     return Section("At most", ("what", "$"), rows)
+
+
+def _most(line: WorstLine) -> str:
+    """ "train: 2 x g-t4-west"."""
+    machines = ", ".join(f"{count} x {name}" for name, count in line.machines.items())
+    return f"{line.function or 'functions without max_containers'}: {machines or 'nothing'}"
 
 
 def _caps(plan: Plan) -> Section:
