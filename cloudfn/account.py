@@ -82,6 +82,15 @@ class Account(ABC):
             create: asked with one line of what would be made when there is none yet; False: raises `NotFoundError`.
         """
 
+    def read_state(self, settings: Settings, path: str) -> bytes | None:
+        """A file of the state's backend (what `state` would give), by its path below the backend's root; None where
+        there is none, or no backend yet. Nothing is made, and it does not wait long: `plan` asks beside its own work.
+
+        Raises:
+            AuthError, PermissionDeniedError, ConnectionError: it cannot be told.
+        """
+        raise UnimplementedError("What is deployed cannot be read from this cloud's state without the engine.")
+
     @abstractmethod
     def drain(self, plan: Plan, report: Report) -> None:
         """Before `down`: groups to zero, scale-in protection off, wait for machines and network interfaces to go."""

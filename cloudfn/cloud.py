@@ -32,6 +32,11 @@ class Cloud(ABC):
     def catalogue(self) -> Catalogue:
         """Machine types and prices: the shipped table, or a fresher one that `cloudfn prices refresh` left."""
 
+    def has_credentials(self) -> bool:
+        """Whether this machine may have credentials of the cloud: by variables and files alone, so that `plan` asks
+        nobody in vain. False only where there are certainly none."""
+        return True
+
     @abstractmethod
     def check(self, settings: Settings) -> None:
         """Raises `InvalidError`: a region that does not exist, characters that a tag cannot hold, an impossible

@@ -40,22 +40,43 @@ def make(app: AppSpec, settings: Settings, cloud: Cloud) -> Plan:
     choices = {function.tag: choose.choose(function, catalogue, settings) for function in app.functions}
     groups = _groups(app.functions, choices, settings)
     functions = tuple(_function(function, choices[function.tag], groups) for function in app.functions)
-    plan = Plan(
-        app=app.name,
-        environment=settings.environment,
-        cloud=cloud.name,
-        stack=plan_names.stack(app.name, settings.environment),
-        prefix=plan_names.prefix(app.name, settings.environment),
-        settings=settings,
+    notes = (*notes, *catalogue.notes, *(note for choice in choices.values() for note in choice.notes))
+    plan = replace(
+        _empty(app.name, settings, cloud, notes),
         functions=functions,
         groups=tuple(groups.values()),
         secrets=_secrets(app.functions),
-        notes=(*notes, *catalogue.notes, *(note for choice in choices.values() for note in choice.notes)),
     )
     plan = _ask_cloud(replace(plan, tags=cloud.tags(_tags(plan))), cloud)
     private = settings.network.private
     money = estimate.costs(plan.groups, app.functions, functions, cloud.idle(plan), catalogue, private=private)
     return replace(plan, costs=money)
+
+
+def unmade(app: str, settings: Settings, cloud: Cloud) -> Plan:
+    """What is known of a stack whose app is not at hand: its names and tags; no function and no group.
+
+    Raises:
+        InvalidError: settings that the cloud cannot honour.
+    """
+    settings, notes = _with_region(settings, cloud, cloud.catalogue())
+    cloud.check(settings)
+    plan = _empty(app, settings, cloud, notes)
+    return replace(plan, tags=cloud.tags(_tags(plan)))
+
+
+def _empty(app: str, settings: Settings, cloud: Cloud, notes: tuple[str, ...]) -> Plan:
+    return Plan(
+        app=app,
+        environment=settings.environment,
+        cloud=cloud.name,
+        stack=plan_names.stack(app, settings.environment),
+        prefix=plan_names.prefix(app, settings.environment),
+        settings=settings,
+        functions=(),
+        groups=(),
+        notes=notes,
+    )
 
 
 def _ask_cloud(plan: Plan, cloud: Cloud) -> Plan:

@@ -48,8 +48,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Difference:
+    """All of it; `from_nothing`: nothing was there before."""
+
     changes: tuple[Change, ...]
     figures: tuple[Figure, ...]
+    from_nothing: bool = False
 
 
 def diff(old: Plan | None, new: Plan | None) -> Difference:
@@ -60,7 +63,7 @@ def diff(old: Plan | None, new: Plan | None) -> Difference:
         new: None to take everything away.
     """
     changes = [*_whole(old, new), *_groups(old, new), *_rest(old, new)]
-    return Difference(tuple(changes), tuple(_figures(old, new)))
+    return Difference(tuple(changes), tuple(_figures(old, new)), from_nothing=old is None)
 
 
 def _figures(old: Plan | None, new: Plan | None) -> Iterator[Figure]:

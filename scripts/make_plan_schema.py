@@ -14,6 +14,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
+from cloudfn.plan_diff import Difference
 from cloudfn.plan_json import hints, is_required
 from cloudfn.plan_spec import VERSION, Plan
 
@@ -25,7 +26,12 @@ def schema() -> dict[str, Any]:
     """The whole document."""
     definitions: dict[str, Any] = {}
     _define(Plan, definitions)
+    _define(Difference, definitions)
     plan = definitions.pop("Plan")
+    plan["properties"]["difference"] = {
+        "$ref": "#/$defs/Difference",
+        "description": "What changes against what is deployed, or against another plan; only where that is known.",
+    }
     plan["properties"]["version"] = {"const": VERSION, "description": "Of this form."}
     plan["required"].append("version")
     return {

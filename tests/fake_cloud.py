@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
+from cloudfn.account import Account, Identity, Leftover, Obstacle, Report, StateBackend
 from cloudfn.catalogue import ON_DEMAND, SPOT, Catalogue, MachineType, Offer, Price, UnitPrice
 from cloudfn.cloud import Cloud
-from cloudfn.exception import InvalidError
+from cloudfn.exception import AuthError, InvalidError, NotFoundError
 from cloudfn.plan_spec import CostLine, Plan, Port, Resource, Road, Role, Statement, Storage
 from cloudfn.settings import Settings
 
@@ -46,6 +47,35 @@ def offers(region: str) -> tuple[Offer, ...]:
 def catalogue() -> Catalogue:
     regions = {"west": offers("west"), "east": offers("east")}
     return Catalogue("fake", REGIONS, regions, UNITS, "2026-01-01")
+
+
+class FakeAccount(Account):
+    """One in which nothing is in the way, nothing is left over, and nothing is kept."""
+
+    def identity(self, settings: Settings) -> Identity:
+        if settings.account not in ("", "fake-account"):
+            raise AuthError(f"These credentials are of 'fake-account', but the settings pin {settings.account!r}.")
+        return Identity("fake-account", "somebody")
+
+    def obstacles(self, plan: Plan) -> list[Obstacle]:
+        return []
+
+    def state(self, settings: Settings, *, create: Callable[[str], bool]) -> StateBackend:
+        if not create("Make the fake bucket?"):
+            raise NotFoundError("There is no fake bucket.", hint="Say yes.")
+        return StateBackend("file:///nowhere", "passphrase", {})
+
+    def drain(self, plan: Plan, report: Report) -> None:
+        report("nothing to drain")
+
+    def leftovers(self, plan: Plan) -> list[Leftover]:
+        return []
+
+    def console_url(self, type: str, id: str, region: str) -> str:
+        return ""
+
+    def provider_config(self, plan: Plan) -> Mapping[str, str]:
+        return {}
 
 
 class FakeCloud(Cloud):

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Callable
 
 import jsonschema
 import pytest
-from fake_cloud import FakeCloud
+from fake_cloud import FakeAccount, FakeCloud
 
 from cloudfn import clouds, plan_json
 from cloudfn.cli import plan_lines, plan_markdown, plan_sections, plan_table
 from cloudfn.cli.main import _run
 from cloudfn.cli.plan_sections import dollars
+from cloudfn.exception import AuthError
 from cloudfn.plan import make
 from cloudfn.plan_diff import diff
 from cloudfn.plan_spec import Finding, Plan
@@ -132,7 +137,7 @@ def test_against_a_saved_plan(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert run("planned_app.py", "--json") == 0
     (folder / "old.json").write_text(capsys.readouterr().out)
     assert run("planned_app.py", "--against", "old.json") == 0
-    assert "Changes\n  none" in capsys.readouterr().out
+    assert "Changes\n  none\n  against old.json" in capsys.readouterr().out
     (folder / "planned_app.py").write_text(APP.replace("max_containers=3", "max_containers=5"))
     assert run("planned_app.py", "--against", "old.json") == 0
     out = capsys.readouterr().out
@@ -157,6 +162,150 @@ def test_a_saved_plan_that_is_none(
         (folder / "old.json").write_text(text)
     assert run("planned_app.py", "--against", "old.json") in (1, 2)
     assert message in capsys.readouterr().err
+
+
+# -- against what is deployed ---------------------------------------------------------------------------------------
+
+
+def deploy(folder: Path, plan: object, outputs: object = None, *, packed: bool = False) -> Path:
+    """Writes the file that the engine would keep."""
+    outputs = {"plan": plan} if outputs is None else outputs
+    stack = {"type": "pulumi:pulumi:Stack", "urn": "urn:pulumi:demo.main::cloudfn::s::t", "outputs": outputs}
+    content = json.dumps({"version": 3, "checkpoint": {"latest": {"resources": [stack]}}}).encode()
+    path = folder / ".pulumi/stacks/cloudfn" / ("demo.main.json.gz" if packed else "demo.main.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(content) if packed else content)
+    return path
+
+
+@pytest.fixture
+def state(folder: Path) -> Path:
+    (folder / "cloudfn.toml").write_text(f'{CONFIG}[state]\nurl = "{(folder / "a state").as_uri()}"\n')
+    return folder / "a state"
+
+
+def changes_of(out: str) -> str:
+    return out.split("\nChanges\n")[1].split("\n\n")[0]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_deployed_state_in_a_folder_is_compared(
+    folder: Path, state: Path, capsys: pytest.CaptureFixture[str], packed: bool
+) -> None:
+    assert run("planned_app.py") == 0
+    out = capsys.readouterr().out
+    assert changes_of(out) == "  nothing of demo.main is deployed yet: all of it is new"
+    assert "Change of cost" in out
+    assert run("planned_app.py", "--json", "--no-diff") == 0
+    deploy(state, json.loads(capsys.readouterr().out), packed=packed)
+    assert run("planned_app.py") == 0
+    assert changes_of(capsys.readouterr().out) == "  none\n  against what is deployed"
+    text = APP.replace('["T4", "B200"]', '["L4", "B200"]').replace("@app.function()", "@app.function(max_containers=3)")
+    (folder / "planned_app.py").write_text(text)
+    assert run("planned_app.py") == 0
+    out = capsys.readouterr().out
+    rows = [line.split()[:3] for line in changes_of(out).splitlines()]
+    assert ["create", "group", "g-l4-west"] in rows
+    assert ["update", "group", "c-small-west"] in rows
+    assert ["delete", "group", "g-t4-west"] in rows
+    assert "c-small-west, hour at max" in out and "-$0.618" in out
+    assert run("planned_app.py", "--json") == 0
+    data = json.loads(capsys.readouterr().out)
+    jsonschema.validate(data, SCHEMA)
+    assert {change["action"] for change in data["difference"]["changes"]} >= {"create", "update", "delete"}
+
+
+@pytest.mark.parametrize("option", ["--no-diff", "--offline"])
+def test_it_is_not_looked_at_where_nobody_wants_it(
+    folder: Path, state: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    deploy(state, "broken")
+    assert run("planned_app.py", option) == 0
+    assert "Changes" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "plan, outputs, says",
+    [
+        (None, {}, "its last `up` did not come to its end"),
+        ({"version": 99}, None, "This plan has version 99"),
+        ({}, None, "there is no version in it"),
+        ("{", None, "cannot be read"),
+        (None, "odd", "The file of the state cannot be read"),
+    ],
+)
+def test_a_state_that_tells_nothing_is_said_in_one_line(
+    folder: Path, state: Path, capsys: pytest.CaptureFixture[str], plan: object, outputs: object, says: str
+) -> None:
+    deploy(state, plan, outputs)
+    assert run("planned_app.py") == 0
+    (line,) = changes_of(capsys.readouterr().out).splitlines()
+    assert line.startswith("  not compared with what is deployed: ") and says in line
+    assert run("planned_app.py", "--json") == 0
+    out, err = capsys.readouterr()
+    assert "difference" not in json.loads(out)
+    assert "not compared with what is deployed: " in err
+
+
+class Bank(FakeAccount):
+    """An account whose state is read as the test says."""
+
+    def __init__(self, read: Callable[[str], bytes | None]) -> None:
+        self._read = read
+
+    def read_state(self, settings: Settings, path: str) -> bytes | None:
+        return self._read(path)
+
+
+def test_a_bucket_is_read_through_the_account(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("planned_app.py", "--json", "--no-diff") == 0
+    path = deploy(tmp_path, json.loads(capsys.readouterr().out))
+    asked: list[str] = []
+
+    def read(name: str) -> bytes | None:
+        asked.append(name)
+        return path.read_bytes() if name == ".pulumi/stacks/cloudfn/demo.main.json" else None
+
+    monkeypatch.setattr(clouds, "account", lambda name: Bank(read))
+    assert run("planned_app.py") == 0
+    assert changes_of(capsys.readouterr().out) == "  none\n  against what is deployed"
+    monkeypatch.setattr(clouds, "account", lambda name: Bank(lambda name: None))
+    assert run("planned_app.py") == 0
+    assert "nothing of demo.main is deployed yet" in capsys.readouterr().out
+    monkeypatch.setattr(FakeCloud, "has_credentials", lambda self: False)
+    asked.clear()
+    assert run("planned_app.py") == 0
+    assert "there are no credentials of Fake Cloud on this machine" in capsys.readouterr().out
+    assert asked == []
+
+
+def test_a_cloud_that_refuses_is_said_and_one_that_hangs_is_not_waited_for(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str) -> bytes | None:
+        raise AuthError("The credentials have expired.\nMore of it.", hint="log in")
+
+    monkeypatch.setattr(clouds, "account", lambda name: Bank(refuse))
+    assert run("planned_app.py") == 0
+    assert changes_of(capsys.readouterr().out).endswith("what is deployed: The credentials have expired")
+    end = threading.Event()
+
+    def hang(name: str) -> bytes | None:
+        end.wait(60)
+        return None
+
+    monkeypatch.setattr(clouds, "account", lambda name: Bank(hang))
+    assert run("planned_app.py") == 0
+    assert "Fake Cloud gave no answer within 1.2 s" in capsys.readouterr().out
+    end.set()
+
+
+def test_pulumi_cloud_is_for_the_engine(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "cloudfn.toml").write_text(f'{CONFIG}[state]\nbackend = "pulumi"\n')
+    assert run("planned_app.py") == 0
+    assert "the state is in Pulumi Cloud" in capsys.readouterr().out
 
 
 def test_several_apps(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -328,6 +477,8 @@ def test_every_example_has_a_plan_on_both_clouds(example: str, tmp_path: Path) -
         capture_output=True,
         text=True,
         timeout=60,
+        # Whoever runs this may have credentials, and something deployed.
+        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true"},
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)

@@ -27,6 +27,7 @@ from cloudfn.exception import (
     NotFoundError,
     PermissionDeniedError,
     ResourceExhaustedError,
+    StateError,
     TimeoutError,
 )
 from cloudfn.plan_spec import FunctionPlan, Plan
@@ -249,6 +250,21 @@ def test_the_state_bucket_is_made_with_consent_and_then_taken(google: FakeGoogle
     # Other settings of a colleague's change neither place nor key.
     elsewhere = replace(settings(), regions=("europe-west4",))
     assert account.state(elsewhere, create=lambda line: pytest.fail(line)) == backend
+
+
+def test_the_state_is_read_where_the_engine_keeps_it(google: FakeGoogle, account: GCPAccount) -> None:
+    wanted = settings()
+    assert account.read_state(wanted, ".pulumi/x.json") is None  # no bucket yet
+    account.state(wanted, create=lambda line: True)
+    assert account.read_state(wanted, ".pulumi/x.json") is None
+    bucket = f"cloudfn-state-{P}"
+    google.services.upload(f"storage/v1/b/{bucket}/o", {"name": ".pulumi/x.json"}, b"{}", "application/json")
+    assert account.read_state(wanted, ".pulumi/x.json") == b"{}"
+    google.store.get(f"storage/b/{bucket}")["projectNumber"] = "999"
+    with pytest.raises(PermissionDeniedError, match="another project"):
+        account.read_state(wanted, ".pulumi/x.json")
+    with pytest.raises(StateError, match="only the engine reads"):
+        account.read_state(settings(state=StateSettings(url="azblob://x")), "y")
 
 
 def test_an_open_state_bucket_is_closed_and_a_strangers_is_not_taken(google: FakeGoogle, account: GCPAccount) -> None:

@@ -484,7 +484,7 @@ def test_costs_add_up(functions: list[FunctionSpec], settings: Settings) -> None
 def test_the_worst_hour_is_above_every_assignment_and_is_one(
     functions: list[FunctionSpec], settings: Settings, data: st.DataObject
 ) -> None:
-    """Machines that the functions may hold at once, drawn by chance, never cost more; the worst case itself is allowed."""
+    """Machines that functions may hold at once, drawn by chance, never cost more; the worst case itself is allowed."""
     plan = planned(functions, settings)
     if plan is None or plan.costs.worst_hour is None:
         return

@@ -24,7 +24,7 @@ CALLER = "caller"
 class Choice:
     """What the command line says. `yes`: nothing is asked."""
 
-    reference: str
+    reference: str | None
     is_module: bool
     environment: str | None
     cloud: str | None
@@ -33,9 +33,17 @@ class Choice:
     yes: bool = False
 
     def plan(self) -> Plan:
-        """The plan with its findings; raises as `cloudfn.plan.make`, and errors of the user's own code."""
+        """The plan with its findings; raises as `cloudfn.plan.make`, and errors of the user's own code.
+
+        Without a file: what the stack's name alone tells, until `Deployment.adopt` reads the deployed plan.
+
+        Raises:
+            UsageError: neither a file nor an app is named.
+        """
         from cloudfn.cli import importer, planning
 
+        if self.reference is None:
+            return planning.named(self.app, self.environment, self.cloud)
         where = importer.Reference.parse(self.reference, self.is_module)
         settings = planning.load_settings(where, self.environment, self.cloud)
         return planning.make(planning.load_app(where, self.app), settings)
@@ -52,11 +60,12 @@ class Choice:
         return click.confirm(question, err=True)
 
 
-def options(*, asks: bool) -> Callable[[F], F]:
+def options(*, asks: bool, needs_file: bool = True) -> Callable[[F], F]:
     """The options and the argument of every command on a stack; the command gets them as a `Choice`.
 
     Args:
         asks: whether it has `--yes`.
+        needs_file: whether it makes a plan; else `--app` names a stack as well as the file does.
     """
 
     def decorate(command: F) -> F:
@@ -68,13 +77,16 @@ def options(*, asks: bool) -> Callable[[F], F]:
             return command(choice=Choice(**{name: given.pop(name) for name in names}), **given)
 
         made: Any = with_choice
-        made = click.argument("reference", metavar="FILE")(made)
+        made = click.argument("reference", metavar="FILE" if needs_file else "[FILE]", required=needs_file)(made)
         made = click.option("--json", "as_json", is_flag=True, help="JSON on stdout: an event a line, or a document.")(
             made
         )
         if asks:
             made = click.option("--yes", "-y", is_flag=True, help="Do not ask.")(made)
-        made = click.option("--app", help="The app, where FILE has several: its name or its variable.")(made)
+        of_app = "The app, where FILE has several: its name or its variable."
+        made = click.option("--app", help=of_app if needs_file else f"{of_app} Without FILE: the deployed app's name.")(
+            made
+        )
         made = click.option("--cloud", help="The cloud (aws, gcp); default: the provider of cloudfn.toml.")(made)
         made = click.option("--env", "environment", help="The environment; default: CLOUDFN_ENVIRONMENT, or main.")(
             made
@@ -90,7 +102,7 @@ def opened(plan: Plan, choice: Choice, account: Account | None = None, caller: s
     """The deployment of a plan: CLI found or installed, credentials proved, backend there.
 
     Raises:
-        NotFoundError, VersionError, AuthError, StateError: see `install`, `Account.identity` and `workspace.backend`.
+        NotFoundError, VersionError, AuthError, StateError: see `install`, `Account.identity` and `backend.of`.
     """
     from cloudfn import clouds
     from cloudfn.engine import install
@@ -99,11 +111,13 @@ def opened(plan: Plan, choice: Choice, account: Account | None = None, caller: s
     who = account.identity(plan.settings)
     click.echo(f"{plan.stack} in {plan.cloud} account {who.account}, as {who.principal}", err=True)
     engine = install.engine(choice.ask)  # before what imports Pulumi's SDK: it says so where that is missing
-    from cloudfn.engine import workspace
+    from cloudfn.engine import backend
     from cloudfn.engine.operations import Deployment
 
-    backend = workspace.backend(plan.settings, account, choice.ask)
-    with Deployment(plan, account, clouds.program(plan.cloud), engine, backend, caller) as deployment:
+    place = backend.of(plan.settings, account, choice.ask)
+    with Deployment(plan, account, clouds.program(plan.cloud), engine, place, caller) as deployment:
+        if choice.reference is None and not deployment.adopt():
+            click.echo(f"the last `up` of {plan.stack} did not come to its end: its state holds no plan", err=True)
         yield deployment
 
 

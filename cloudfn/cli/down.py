@@ -9,10 +9,12 @@ from cloudfn.cli.deploying import Choice
 
 
 @click.command()
-@deploying.options(asks=True)
+@deploying.options(asks=True, needs_file=False)
 @click.pass_context
 def down(ctx: click.Context, choice: Choice) -> None:
     """Delete everything that `up` made: machines finish what they run, then all of it goes, the bucket with its files.
+
+    Give the app's FILE, or its name by --app: what is deployed is read from the state.
 
     Afterwards the cloud is searched for anything that still carries the stack's tags; exit code 1 if there is any.
     """

@@ -11,7 +11,7 @@ from cloudfn.cli.deploying import Choice
 
 
 @click.command()
-@deploying.options(asks=True)
+@deploying.options(asks=True, needs_file=False)
 def outputs(choice: Choice) -> None:
     """Show what the deployed stack exports: the names of its groups, bucket, controller, roles and network.
 

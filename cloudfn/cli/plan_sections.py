@@ -33,11 +33,17 @@ class Section:
     level: str = ""
 
 
-def of(plan: Plan, difference: Difference | None, *, explain: bool, policies: bool) -> list[Section]:
-    """The sections of a plan, the verdict first."""
+def of(plan: Plan, difference: Difference | None, *, explain: bool, policies: bool, said: str = "") -> list[Section]:
+    """The sections of a plan, the verdict first.
+
+    Args:
+        said: a line above what changes: against what, or why that is not known.
+    """
     sections = [*_verdict(plan)]
     if difference is not None:
-        sections += _difference(difference)
+        sections += _difference(difference, said)
+    elif said:
+        sections.append(Section("Changes", lines=(said,)))
     sections += [_machines(plan), _idle(plan), _total(plan), _caps(plan), _rights(plan), _ports(plan), _storage(plan)]
     if plan.secrets:
         rows = tuple((s.name, ", ".join(s.keys) or "all", ", ".join(s.functions)) for s in plan.secrets)
@@ -182,12 +188,15 @@ def _storage(plan: Plan) -> Section:
     return Section("Storage", ("kind", "name", "encrypted by", "public"), rows)
 
 
-def _difference(difference: Difference) -> list[Section]:
+def _difference(difference: Difference, said: str) -> list[Section]:
+    head = (said,) if said else ()
     figures = tuple(
         (figure.what, dollars(figure.old), dollars(figure.new), dollars(figure.delta, sign=True))
         for figure in difference.figures
         if figure.old != figure.new
     )
+    if difference.from_nothing:  # every line below would say "create" of what the sections below show
+        return [Section("Changes", lines=head or ("all of it is new",)), *_costs(figures)]
     shown = tuple(
         (change.action, change.kind, change.name, "; ".join(change.details))
         for change in difference.changes
@@ -197,11 +206,12 @@ def _difference(difference: Difference) -> list[Section]:
     gone = sum(change.kind == "resource" and change.action == DELETE for change in difference.changes)
     lines = (f"resources: {made} created, {gone} deleted",) if made or gone else ()
     if not shown and not lines and not figures:
-        return [Section("Changes", lines=("none",))]
-    sections = [Section("Changes", ("action", "kind", "name", "what"), shown, lines)]
-    if figures:
-        sections.append(Section("Change of cost", ("what", "$ before", "$ after", "$ change"), figures))
-    return sections
+        return [Section("Changes", lines=("none", *head))]
+    return [Section("Changes", ("action", "kind", "name", "what"), shown, (*lines, *head)), *_costs(figures)]
+
+
+def _costs(figures: tuple[tuple[str, ...], ...]) -> list[Section]:
+    return [Section("Change of cost", ("what", "$ before", "$ after", "$ change"), figures)] if figures else []
 
 
 def _hours(plan: Plan) -> Section:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from cloudfn.app import App
+    from cloudfn.engine.deployed import Look
     from cloudfn.plan_spec import Plan
     from cloudfn.policy import Quotas
     from cloudfn.settings import Settings
@@ -48,13 +49,32 @@ def load_settings(reference: importer.Reference, environment: str | None, cloud:
     Raises:
         InvalidError: a mistake in a file; or the provider is this machine, which needs no plan.
     """
+    start = Path.cwd() if reference.is_module else Path(reference.target).parent
+    return _of_a_cloud(start, environment, cloud, reference.target)
+
+
+def named(app: str | None, environment: str | None, cloud: str | None) -> Plan:
+    """What is known of a stack by its name and the settings of the current folder: no function and no group.
+
+    Raises:
+        UsageError: no app is named.
+        InvalidError: as `load_settings`.
+    """
+    from cloudfn import clouds, plan
+
+    if app is None:
+        raise UsageError("Which stack?", hint="Give the app's FILE, or the name of a deployed app: --app NAME")
+    settings = _of_a_cloud(Path.cwd(), environment, cloud, f"The app {app!r}")
+    return plan.unmade(app, settings, clouds.cloud(settings.provider))
+
+
+def _of_a_cloud(start: Path, environment: str | None, cloud: str | None, who: str) -> Settings:
     from cloudfn import config
 
-    start = Path.cwd() if reference.is_module else Path(reference.target).parent
     settings = config.load(start, environment, {"provider": cloud} if cloud else None).settings
     if settings.provider == LOCAL:
         raise InvalidError(
-            f'{reference.target} runs on this machine (provider = "local"): nothing would be created, nothing costs.',
+            f'{who} runs on this machine (provider = "local"): nothing would be created, nothing costs.',
             hint='For a cloud: give --cloud aws or --cloud gcp, or set provider = "aws" in cloudfn.toml '
             "(`cloudfn init` writes one).",
         )
@@ -67,6 +87,15 @@ def make(app: App, settings: Settings, quotas: Quotas | None = None) -> Plan:
 
     spec: AppSpec = collect.spec(app)
     return policy.apply(plan.make(spec, settings, clouds.cloud(settings.provider)), quotas)
+
+
+def look(app: App, settings: Settings) -> Look:
+    """Begins to look at what is deployed."""
+    from cloudfn import clouds, plan_names
+    from cloudfn.engine.deployed import Look
+
+    stack = plan_names.stack(app.label, settings.environment)
+    return Look(settings, stack, clouds.cloud(settings.provider))
 
 
 def _named(module: ModuleType, name: str, reference: importer.Reference) -> App:

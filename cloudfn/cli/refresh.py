@@ -9,7 +9,7 @@ from cloudfn.cli.deploying import Choice
 
 
 @click.command()
-@deploying.options(asks=True)
+@deploying.options(asks=True, needs_file=False)
 def refresh(choice: Choice) -> None:
     """Read into the state what the cloud really has, and say what somebody changed behind its back.
 

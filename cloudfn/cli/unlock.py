@@ -10,7 +10,7 @@ from cloudfn.cli.deploying import Choice
 
 @click.command()
 @click.option("--force", is_flag=True, help="Even where the process that holds the lock still runs on this machine.")
-@deploying.options(asks=True)
+@deploying.options(asks=True, needs_file=False)
 @click.pass_context
 def unlock(ctx: click.Context, choice: Choice, force: bool) -> None:
     """Say who holds the lock of a stack; remove it if its holder is dead; read the cloud again.

@@ -4,7 +4,7 @@ so that Ctrl-C comes here and ends it cleanly."""
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Mapping, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from cloudfn.account import Account, Leftover, Obstacle, Report, StateBackend
 from cloudfn.cloud import Program
@@ -37,7 +37,7 @@ class Deployment:
     Args:
         plan: what the program is given.
         program: the cloud's; see `cloudfn.cloud.Program`.
-        backend: of the state; see `workspace.backend`.
+        backend: of the state; see `engine.backend`.
         caller: CIDR block of the caller's own address, for ports that are open to "caller"; "" where there are none.
     """
 
@@ -100,14 +100,25 @@ class Deployment:
 
     def deployed(self) -> Plan | None:
         """The plan that the last whole `up` made; None where there is no stack, or none was made to its end."""
-        from cloudfn import plan_json
+        from cloudfn.engine import checkpoint
 
         if not self.exists():
             return None
-        said = self.outputs().get("plan")
-        if not said:
-            return None
-        return plan_json.from_json(_object(said))
+        said = self.outputs().get(checkpoint.OUTPUT)
+        return checkpoint.read(said) if said else None
+
+    def adopt(self) -> bool:
+        """Take the deployed plan for ours; False where the state holds none, because no `up` came to its end.
+
+        Raises:
+            NotFoundError: there is no such stack.
+            VersionError: another version of cloudfn wrote it.
+        """
+        self._open()
+        plan = self.deployed()
+        if plan is not None:
+            self.plan = plan
+        return plan is not None
 
     # -- operations --------------------------------------------------------------------------------------------------
 
@@ -330,9 +341,3 @@ def check_holder(error: StackLockedError) -> None:
 
 def _listed(left: list[Leftover]) -> str:
     return "\n".join(f"  {item.type} {item.id} ({item.region})" for item in left)
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    import json
-
-    return dict(json.loads(value)) if isinstance(value, str) else dict(value)

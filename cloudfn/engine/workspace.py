@@ -3,62 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
-from pathlib import Path
 from typing import Any, Callable, Mapping
 
 from pulumi.automation import LocalWorkspace, ProjectSettings, Stack, StackSettings
 
-from cloudfn.account import Account, StateBackend
+from cloudfn.account import StateBackend
 from cloudfn.engine import passphrase
+from cloudfn.engine.backend import PASSPHRASE, PROJECT
 from cloudfn.engine.command import Engine
-from cloudfn.exception import PermissionDeniedError
-from cloudfn.settings import Settings
-
-PROJECT = "cloudfn"
-PULUMI_CLOUD = "https://api.pulumi.com"
-FOLDER_VARIABLE = "CLOUDFN_DATA_DIR"
-PASSPHRASE = "passphrase"
-"""The secrets provider whose key is a passphrase."""
-
-
-def backend(settings: Settings, account: Account, ask: Callable[[str], bool]) -> StateBackend:
-    """Where the state of an environment is kept.
-
-    Args:
-        ask: before a bucket or a folder is made; False: it is not made.
-
-    Raises:
-        NotFoundError: there is none yet, and the user wants none.
-        AuthError, PermissionDeniedError, StateError: see `Account.state`.
-    """
-    state = settings.state
-    if state.backend == "bucket":
-        found = account.state(settings, create=ask)
-        return StateBackend(found.url, state.secrets_provider or found.secrets_provider, found.env)
-    if state.backend == "pulumi":
-        return StateBackend(state.url or PULUMI_CLOUD, state.secrets_provider, {})
-    return StateBackend(state.url or _folder().as_uri(), state.secrets_provider or PASSPHRASE, {})
-
-
-def _folder() -> Path:
-    given = os.environ.get(FOLDER_VARIABLE)
-    if given:
-        folder = Path(given).expanduser().absolute()
-    else:
-        import platformdirs
-
-        folder = Path(platformdirs.user_data_dir("cloudfn"))
-    try:
-        (folder / "state").mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise PermissionDeniedError(
-            f"The folder of the state {folder / 'state'} cannot be made: {error.strerror}.",
-            hint=f"Name another one in {FOLDER_VARIABLE}, or a backend in the settings (state.url).",
-        ) from error
-    return folder / "state"
 
 
 class Workspace(LocalWorkspace):

@@ -57,6 +57,10 @@ class AWSAccount(Account):
         with errors.translated("the state's bucket could not be looked up or made"):
             return state_bucket.backend(self._session, who.account, _home(settings), create)
 
+    def read_state(self, settings: Settings, path: str) -> bytes | None:
+        with _translated("the state could not be read"):
+            return state_bucket.read(self._session, settings, _home(settings), path)
+
     def drain(self, plan: Plan, report: Report) -> None:
         with errors.translated("machines could not be drained"):
             drain.drain(self._session, plan, report)

@@ -12,7 +12,7 @@ from cloudfn.cloud import Cloud
 from cloudfn.exception import InvalidError
 from cloudfn.plan_spec import CostLine, Plan, Port, Resource, Road, Role, Storage
 from cloudfn.settings import Settings
-from cloudfn_aws import catalogue, idle, inventory, network, permissions, tags
+from cloudfn_aws import catalogue, credentials, idle, inventory, network, permissions, tags
 from cloudfn_aws.regions import ZONES
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
@@ -33,6 +33,9 @@ class AWS(Cloud):
 
     def catalogue(self) -> Catalogue:
         return catalogue.catalogue()
+
+    def has_credentials(self) -> bool:
+        return credentials.may_exist()
 
     def check(self, settings: Settings) -> None:
         regions = settings.regions or (self.default_region,)

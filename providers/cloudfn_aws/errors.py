@@ -29,7 +29,7 @@ _NONE = re.compile(
     r"NoCredentialProviders|Unable to locate credentials|failed to refresh cached credentials|No valid credential", re.I
 )
 _ACTION = re.compile(r"not authorized to perform: ?(?P<action>[\w-]+:\w+)(?: on resource: (?P<resource>[^\s,]+))?")
-_DENIED = re.compile(r"AccessDenied|UnauthorizedOperation|StatusCode: 403|not authorized", re.I)
+_DENIED = re.compile(r"AccessDenied|UnauthorizedOperation|StatusCode: 403|error occurred \(403\)|not authorized", re.I)
 _QUOTA = re.compile(r"\b(\w*(?:LimitExceeded|QuotaExceeded)\w*)")
 _TAKEN = re.compile(
     r"BucketAlready\w+|EntityAlreadyExists|ResourceAlreadyExists\w*|AlreadyExists(?:Fault)?|\w+\.Duplicate|ResourceExistsException"

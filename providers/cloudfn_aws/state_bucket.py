@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from typing import TYPE_CHECKING, Callable
+from urllib.parse import parse_qs, urlsplit
 
 from cloudfn.account import StateBackend
 from cloudfn.exception import NotFoundError, PermissionDeniedError, StateError
+from cloudfn.settings import Settings
 
 if TYPE_CHECKING:
     from boto3 import Session
@@ -51,6 +53,30 @@ def backend(session: Session, account: str, region: str, create: Callable[[str],
         f"awskms:///{ALIAS}?region={region}&awssdk=v2",
         {},
     )
+
+
+def read(session: Session, settings: Settings, region: str, path: str) -> bytes | None:
+    """See `Account.read_state`."""
+    from botocore.config import Config
+
+    hasty = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
+    if settings.state.url:
+        url = urlsplit(settings.state.url)
+        if url.scheme != "s3":
+            raise StateError(f"The state is kept in {url.scheme}://{url.netloc}, which only the engine reads.")
+        bucket, owner = url.netloc, {}
+        path = "/".join(part for part in (url.path.strip("/"), path) if part)
+        region = parse_qs(url.query).get("region", [region])[0]
+    else:
+        account = session.client("sts", region_name=region, config=hasty).get_caller_identity()["Account"]
+        bucket, owner = name(account, region), {"ExpectedBucketOwner": account}
+    s3 = session.client("s3", region_name=region, config=hasty)
+    try:
+        return s3.get_object(Bucket=bucket, Key=path, **owner)["Body"].read()  # type: ignore[arg-type]
+    except s3.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] in ("NoSuchKey", "NoSuchBucket", "404"):
+            return None
+        raise
 
 
 def _bucket_exists(session: Session, bucket: str, account: str) -> bool:

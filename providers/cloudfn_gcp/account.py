@@ -105,6 +105,12 @@ class GCPAccount(Account):
         provider = provider or state_bucket.ensure_key(self._connect, project, location, create)
         return StateBackend(url, provider, {})
 
+    def read_state(self, settings: Settings, path: str) -> bytes | None:
+        project = self.project(settings)
+        url = settings.state.url or f"gs://{state_bucket.name(project)}"
+        projects = self._connect("cloudresourcemanager", "v1").projects()
+        return state_bucket.read(self._connect("storage", "v1"), projects, url, project, path)
+
     def drain(self, plan: Plan, report: Report) -> None:
         drain.drain(self._connect("compute", "v1"), plan, self.project(plan.settings), report, self._sleep)
 

@@ -12,7 +12,7 @@ from cloudfn.cloud import Cloud
 from cloudfn.exception import InvalidError
 from cloudfn.plan_spec import CostLine, Plan, Port, Resource, Road, Role, Storage
 from cloudfn.settings import Settings
-from cloudfn_gcp import catalogue, deploy_role, idle, inventory, labels, network, permissions
+from cloudfn_gcp import catalogue, credentials, deploy_role, idle, inventory, labels, network, permissions
 
 HELPER = "gcloud"
 """Opens tunnels through Identity-Aware Proxy."""
@@ -29,6 +29,9 @@ class GCP(Cloud):
 
     def catalogue(self) -> Catalogue:
         return catalogue.catalogue()
+
+    def has_credentials(self) -> bool:
+        return credentials.may_exist()
 
     def check(self, settings: Settings) -> None:
         known = self.catalogue().regions

@@ -6,7 +6,7 @@ import re
 from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, Mapping
 
-from cloudfn.exception import AlreadyExistsError, InvalidError, NotFoundError, PermissionDeniedError
+from cloudfn.exception import AlreadyExistsError, InvalidError, NotFoundError, PermissionDeniedError, StateError
 from cloudfn_gcp.google_api import Body, Connect, call
 
 Consent = Callable[[str], bool]
@@ -47,13 +47,7 @@ def ensure_bucket(storage: Any, projects: Any, bucket: str, project: str, region
         body = {"name": bucket, "location": region.upper(), "labels": LABELS, "lifecycle": _LIFECYCLE, **_WANTED}
         found = call(storage.buckets().insert(project=project, body=body), f"making the state bucket {bucket}")
         return str(found["location"]).lower()
-    # Bucket names are the world's: somebody could have taken this one, to read what is put there.
-    number = call(projects.get(projectId=project), f"looking at the project {project}")["projectNumber"]
-    if str(found.get("projectNumber")) != str(number):
-        raise PermissionDeniedError(
-            f"The bucket gs://{bucket} belongs to another project than {project}, so no state is put there.",
-            hint='Name a bucket of your own: [state] url = "gs://..." in cloudfn.toml.',
-        )
+    _check_owner(found, projects, bucket, project)
     wrong = {field: value for field, value in _WANTED.items() if not _holds(found.get(field, {}), value)}
     if wrong:
         _consent(
@@ -88,6 +82,32 @@ def ensure_key(connect: Connect, project: str, location: str, create: Consent) -
             hint=f"gcloud kms keys versions list --key={KEY} --keyring={KEY_RING} --location={location}",
         )
     return f"gcpkms://{key}"
+
+
+def _check_owner(found: Body, projects: Any, bucket: str, project: str) -> None:
+    """Bucket names are the world's: somebody could have taken this one, to read what is put there or to be believed."""
+    number = call(projects.get(projectId=project), f"looking at the project {project}")["projectNumber"]
+    if str(found.get("projectNumber")) != str(number):
+        raise PermissionDeniedError(
+            f"The bucket gs://{bucket} belongs to another project than {project}: it is not used for the state.",
+            hint='Name a bucket of your own: [state] url = "gs://..." in cloudfn.toml.',
+        )
+
+
+def read(storage: Any, projects: Any, url: str, project: str, path: str) -> bytes | None:
+    """See `Account.read_state`."""
+    scheme, _, place = url.partition("://")
+    if scheme != "gs":
+        raise StateError(f"The state is kept in {url.partition('?')[0]}, which only the engine reads.")
+    bucket, _, folder = place.partition("?")[0].partition("/")
+    key = "/".join(part for part in (folder.strip("/"), path) if part)
+    try:
+        found = call(storage.buckets().get(bucket=bucket), f"looking for the state bucket {bucket}")
+        _check_owner(found, projects, bucket, project)
+        content: Any = call(storage.objects().get_media(bucket=bucket, object=key), "reading the state")
+    except NotFoundError:
+        return None
+    return bytes(content)
 
 
 def _consent(create: Consent, line: str) -> None:

@@ -11,7 +11,8 @@ from cloudfn_aws.cloud import AWS
 
 from cloudfn import clouds
 from cloudfn.catalogue import MachineType
-from cloudfn.engine import install, workspace
+from cloudfn.engine import backend as backends
+from cloudfn.engine import install
 from cloudfn.engine.operations import Deployment
 from cloudfn.plan_spec import Plan
 from cloudfn.settings import NetworkSettings, Settings, StateSettings
@@ -48,7 +49,7 @@ def listed(plan: Plan) -> set[tuple[str, str]]:
 @contextmanager
 def deployment(plan: Plan, program: Callable[[Plan], None] | None = None, caller: str = "") -> Iterator[Deployment]:
     account = AWSAccount()
-    backend = workspace.backend(plan.settings, account, lambda _: True)
+    backend = backends.of(plan.settings, account, lambda _: True)
     engine = install.engine(lambda _: False)
     with Deployment(plan, account, program or clouds.program("aws"), engine, backend, caller) as made:
         yield made

@@ -12,7 +12,8 @@ from gcp_fake.server import FakeGoogle
 from gcp_fake.store import Body
 
 from cloudfn.catalogue import SPOT, MachineType
-from cloudfn.engine import install, workspace
+from cloudfn.engine import backend as backends
+from cloudfn.engine import install
 from cloudfn.engine.operations import Deployment
 from cloudfn.engine.progress import Event
 from cloudfn.plan_spec import Plan
@@ -68,7 +69,7 @@ class GoogleWorld:
 
     def deployment(self, plan: Plan) -> Deployment:
         """For a `with` statement."""
-        backend = workspace.backend(plan.settings, self.account, lambda line: True)
+        backend = backends.of(plan.settings, self.account, lambda line: True)
         return Deployment(plan, self.account, program, install.engine(lambda line: False), backend)
 
     def run(self, plan: Plan, what: str) -> Any:

@@ -20,8 +20,10 @@ from cloudfn.exception import (
     NotFoundError,
     PermissionDeniedError,
     ResourceExhaustedError,
+    StateError,
     TimeoutError,
 )
+from cloudfn.settings import StateSettings
 from engine.conftest import REGION
 from engine.deploying import plan_of, settings_of
 from engine.moto_overlay import Overlay
@@ -137,6 +139,32 @@ def test_the_state_bucket_is_made_with_leave_and_once() -> None:
     key = boto3.client("kms").describe_key(KeyId="alias/cloudfn-state")["KeyMetadata"]["KeyId"]
     assert boto3.client("kms").get_key_rotation_status(KeyId=key)["KeyRotationEnabled"]
     assert AWSAccount().state(settings, create=agree) == backend and len(asked) == 1
+
+
+def test_the_state_is_read_where_the_engine_keeps_it() -> None:
+    settings = settings_of(state=StateSettings(backend="bucket"))
+    account = AWSAccount()
+    assert account.read_state(settings, ".pulumi/x.json") is None  # no bucket yet
+    account.state(settings, create=lambda _: True)
+    s3 = boto3.client("s3")
+    with pytest.raises(PermissionDeniedError):  # moto has no TLS, which the bucket asks for
+        account.read_state(settings, ".pulumi/x.json")
+    s3.delete_bucket_policy(Bucket=f"cloudfn-state-123456789012-{REGION}")
+    assert account.read_state(settings, ".pulumi/x.json") is None
+    s3.put_object(Bucket=f"cloudfn-state-123456789012-{REGION}", Key=".pulumi/x.json", Body=b"{}")
+    assert account.read_state(settings, ".pulumi/x.json") == b"{}"
+    s3.create_bucket(Bucket="ours")
+    s3.put_object(Bucket="ours", Key="team/.pulumi/x.json", Body=b"[]")
+    elsewhere = settings_of(state=StateSettings(url=f"s3://ours/team?region={REGION}"))
+    assert account.read_state(elsewhere, ".pulumi/x.json") == b"[]"
+    with pytest.raises(StateError, match="azblob://ours, which only the engine reads"):
+        account.read_state(settings_of(state=StateSettings(url="azblob://ours")), "x")
+
+
+def test_what_is_read_of_a_state_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(ConnectionError):
+        AWSAccount().read_state(settings_of(state=StateSettings(backend="bucket")), "x")
 
 
 def test_without_leave_there_is_no_bucket() -> None:

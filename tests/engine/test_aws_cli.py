@@ -66,13 +66,28 @@ def test_a_day(project: Path, aws: AWSWorld, capfd: pytest.CaptureFixture[str]) 
     outputs = json.loads(capfd.readouterr().out)
     assert outputs["plan"]["app"] == "shop" and outputs["bucket"]
 
+    assert run("plan", "shop.py") == 0
+    out = capfd.readouterr().out
+    assert "Changes\n  none\n  against what is deployed" in out
+    (project / "shop.py").write_text(APP.format(more="").replace("max_containers=2", "max_containers=3"))
+    assert run("plan", "shop.py") == 0
+    assert "machines at most: 2 -> 3" in capfd.readouterr().out
+    (project / "shop.py").write_text(APP.format(more=""))
+
     assert run("preview", "shop.py", *ssh) == 0
     assert "nothing would change" in capfd.readouterr().err
 
-    assert run("refresh", "shop.py") == 0
+    # The rest goes by the app's name, from the state alone.
+    assert run("outputs", "--app", "shop", "--json") == 0
+    assert json.loads(capfd.readouterr().out) == outputs
+    assert run("outputs", "--app", "shop", "--env", "prod") == 1
+    assert "no stack shop.prod" in capfd.readouterr().err
+    assert run("refresh", "--app", "shop") == 0
     assert "as the state says" in capfd.readouterr().err
-    assert run("unlock", "shop.py") == 0
+    assert run("unlock", "--app", "shop") == 0
     assert "was not locked" in capfd.readouterr().err
+    assert run("down") == 2
+    assert "--app NAME" in capfd.readouterr().err
 
     assert run("export", "shop.py", "ejected") == 0
     written = capfd.readouterr().out
@@ -85,8 +100,11 @@ def test_a_day(project: Path, aws: AWSWorld, capfd: pytest.CaptureFixture[str]) 
     }
     assert "ejected/__main__.py" in written
 
-    assert run("down", "shop.py", "--yes") == 0
+    (project / "shop.py").unlink()
+    assert run("down", "--app", "shop", "--yes") == 0
     assert "nothing carries its tags" in capfd.readouterr().err
+    assert not aws.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
+    (project / "shop.py").write_text(APP.format(more=""))
     assert run("down", "shop.py", "--yes") == 1
     assert "no stack shop.main" in capfd.readouterr().err
 
