@@ -58,7 +58,7 @@ class AWSAccount(Account):
             return state_bucket.backend(self._session, who.account, _home(settings), create)
 
     def read_state(self, settings: Settings, path: str) -> bytes | None:
-        with _translated("the state could not be read"):
+        with errors.translated("the state could not be read"):
             return state_bucket.read(self._session, settings, _home(settings), path)
 
     def drain(self, plan: Plan, report: Report) -> None:
