@@ -103,6 +103,7 @@ def hello(state: State, facts: Facts, machine: Machine) -> dict[str, Any]:
     """To a machine whose agent has begun."""
     return answered(
         ssh_keys=ssh_keys(state),
+        principal=f"{machine.role_id}:{machine.id}",
         stack=facts.stack,
         group=machine.group,
         app=facts.app,
@@ -151,7 +152,7 @@ def keys(state: State) -> dict[str, Any]:
                 "public": key.public,
                 "name": key.name,
                 "principal": key.principal,
-                "added": key.added,
+                "registered": key.added,
             }
             for fingerprint, key in sorted(state.keys.items())
         ]

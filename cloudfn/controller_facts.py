@@ -40,10 +40,12 @@ class Caps:
     Attributes:
         hourly: the most that all machines together may cost in an hour.
         monthly: the most that all machines together may cost in a calendar month (UTC).
+        planned: the hour of the plan's worst case: what its readers approved, so no more runs at a time.
     """
 
     hourly: float | None = None
     monthly: float | None = None
+    planned: float | None = None
 
 
 @dataclass(frozen=True)

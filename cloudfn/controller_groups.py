@@ -14,7 +14,7 @@ PATIENCE = 15.0
 """Seconds for which a cloud that has no machine in one zone may look in others."""
 ASK_LIMIT = 300.0
 """Seconds without a machine and without a reason, after which a group counts as out of machines."""
-SETTLE = 120.0
+SETTLE = 60.0
 """Seconds for which a machine may still come after its group was told to hold fewer."""
 BROKEN = "breaker"
 BREAKER = 3

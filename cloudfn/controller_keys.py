@@ -47,12 +47,17 @@ def revoke(state: State, request: Mapping[str, Any]) -> list[str]:
 
     Returns:
         Their fingerprints.
+
+    Raises:
+        Rejected: there is none.
     """
     fingerprint = requests.text(request, "fingerprint", "", most=100)
     principal = requests.text(request, "principal", "", most=300)
     if bool(fingerprint) == bool(principal):
         raise Rejected("InvalidRequest", "Name either a 'fingerprint' or a 'principal'.")
     gone = [print_ for print_, key in state.keys.items() if print_ == fingerprint or key.principal == principal]
+    if not gone:
+        raise Rejected("NotFound", f"There is no key of {fingerprint or principal}.")
     for print_ in gone:
         del state.keys[print_]
     return gone

@@ -8,6 +8,7 @@ begins before the cap, and what is granted still fits below it.
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timezone
 
 from cloudfn.controller_facts import Facts, GroupFacts
@@ -15,6 +16,7 @@ from cloudfn.controller_state import DRAINING, GONE, Machine, State
 
 ABSENCE = 360.0
 """Seconds for which the controller may not run."""
+MANY = 1_000_000
 USEFUL = 300.0
 """Seconds that a machine should be able to work for, to be worth starting below the cap."""
 
@@ -52,17 +54,23 @@ def roll(state: State, facts: Facts, now: float) -> None:
         state.over_cap = 0.0
 
 
-def committed(state: State, group: str, now: float) -> int:
-    """Machines of a group that cost money, or may from now on."""
+def committed(state: State, group: str, now: float, *, late: bool = True) -> int:
+    """Machines of a group that cost money, or may from now on.
+
+    Args:
+        late: count those, too, that may still come though they are not asked for any more.
+    """
     known = state.groups[group]
     going = sum(machine.group == group and machine.state == DRAINING for machine in state.machines.values())
-    late = known.withdrawn if known.settled_at > now else 0
-    return max(known.target + going, known.held) + late
+    coming = known.withdrawn if late and known.settled_at > now else 0
+    return max(known.target + going, known.held) + coming
 
 
-def rate(state: State, facts: Facts, now: float) -> float:
-    """US dollars an hour of all that is committed; groups whose price is unknown left out."""
-    return sum(committed(state, name, now) * (group.usd_per_hour or 0.0) for name, group in facts.groups.items())
+def rate(state: State, facts: Facts, now: float, *, late: bool = True) -> float:
+    """US dollars an hour of all that is committed, see `committed`; groups whose price is unknown left out."""
+    return sum(
+        committed(state, name, now, late=late) * (group.usd_per_hour or 0.0) for name, group in facts.groups.items()
+    )
 
 
 def horizon(facts: Facts) -> float:
@@ -85,6 +93,8 @@ class Purse:
     def __init__(self, state: State, facts: Facts, now: float) -> None:
         self._caps = facts.caps
         self._rate = rate(state, facts, now)
+        # The plan's worst case is an estimate, no promise: it need not hold while one group's machine comes late.
+        self._late = self._rate - rate(state, facts, now, late=False)
         self._spent = spent(state, facts, now)
         self._hours = (horizon(facts) + USEFUL) / 3600
         self._over = bool(state.over_cap)
@@ -102,6 +112,7 @@ class Purse:
         caps, price = self._caps, group.usd_per_hour
         if self._most(group) > 0:
             return "", True
+        hourly, words = self._hourly()
         if price is None:
             return f"the price of {group.type} is unknown, and a cap is set", False
         if caps.monthly is not None and (self._over or self._monthly(price) <= 0):
@@ -111,24 +122,31 @@ class Purse:
                 bool(self._rate) and not self._over and self._monthly(price, rate=0.0) > 0,
             )
         return (
-            f"the hourly cap of {caps.hourly or 0.0:,.2f} USD is reached: machines cost {self._rate:,.2f} USD an hour, "
+            f"{words} of {hourly:,.2f} USD is reached: machines cost {self._rate:,.2f} USD an hour, "
             f"one {group.type} {price:,.2f} USD more",
-            price <= (caps.hourly or 0.0),
+            price <= hourly,
         )
+
+    def _hourly(self) -> tuple[float, str]:
+        """The least of what an hour may cost, and what that is."""
+        caps = self._caps
+        limits = [] if caps.hourly is None else [(caps.hourly, "the hourly cap")]
+        limits += [] if caps.planned is None else [(caps.planned + self._late, "the plan's worst case for an hour")]
+        return min(limits, default=(math.inf, ""))
 
     def _most(self, group: GroupFacts) -> int:
         caps, price = self._caps, group.usd_per_hour
-        if caps.hourly is None and caps.monthly is None:
-            return 1_000_000
-        if price is None or self._over:
+        if price is None:
+            return MANY if caps.hourly is None and caps.monthly is None else 0
+        if self._over:
             return 0
-        most = 1_000_000.0
-        if caps.hourly is not None:
-            most = min(most, (caps.hourly - self._rate + 1e-9) / price if price else most)
+        most = float(MANY)
+        if price:
+            most = min(most, (self._hourly()[0] - self._rate + 1e-9) / price)
         if caps.monthly is not None:
             most = min(most, self._monthly(price))
         return max(0, int(most))
 
     def _monthly(self, price: float, rate: float | None = None) -> float:
         left = (self._caps.monthly or 0.0) - self._spent - (self._rate if rate is None else rate) * self._hours
-        return int(left / (price * self._hours)) if price else (1_000_000.0 if left >= 0 else 0.0)
+        return int(left / (price * self._hours)) if price else (float(MANY) if left >= 0 else 0.0)

@@ -27,6 +27,10 @@ def of(plan: Plan) -> Facts:
             )
             for group in plan.groups
         },
-        caps=Caps(caps.hourly, None if caps.monthly is None else max(0.0, caps.monthly - fixed)),
+        caps=Caps(
+            hourly=caps.hourly,
+            monthly=None if caps.monthly is None else max(0.0, caps.monthly - fixed),
+            planned=plan.costs.worst_hour or None,
+        ),
         idle_timeout=plan.settings.idle_timeout,
     )

@@ -24,6 +24,7 @@ def test_keys_are_registered_listed_and_revoked_one_by_one() -> None:
     assert all("ada@laptop" not in each["public"] for each in listed)
     assert world.ask("revoke", fingerprint=first["fingerprint"])["revoked"] == [first["fingerprint"]]
     assert [each["name"] for each in world.ask("keys")["keys"]] == ["bob"]
+    assert world.ask("revoke", fingerprint=first["fingerprint"])["error"]["type"] == "NotFound"
 
 
 def test_a_principals_keys_go_together() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import pytest
 
 from cloudfn import controller_money as money
+from cloudfn.controller_facts import Caps
 from cloudfn.controller_state import State
 from controller.world import START, World, facts, group, machine
 
@@ -79,3 +81,13 @@ def test_months_are_utc(moment: str) -> None:
 
 def test_an_empty_state_has_spent_nothing() -> None:
     assert money.spent(State(), facts(), START) == 0.0
+
+
+def test_no_more_runs_than_the_plans_worst_case() -> None:
+    """A function's groups are each other's fallback: together they hold what one of them may."""
+    made = facts(group("a", most=2, price=2.0), group("b", most=2, price=2.0))
+    world = World(replace(made, caps=Caps(planned=4.0)))
+    answer = world.claim(machines=4)
+    assert world.sizes() == {"a": 2, "b": 0}
+    assert (answer["state"], answer["code"]) == ("waiting", "cap")
+    assert "worst case for an hour of 4.00 USD" in answer["reason"]
