@@ -45,10 +45,11 @@ cat "$here/room/dmi.py" >>"$partial/usr/lib/python3/dist-packages/cloudinit/dmi.
 chroot "$partial" python3 -m py_compile /usr/lib/python3/dist-packages/cloudinit/dmi.py
 mkdir -p "$partial/etc/systemd/journald.conf.d" "$partial/var/log/journal"
 printf '[Journal]\nStorage=persistent\n' >"$partial/etc/systemd/journald.conf.d/room.conf"
-# What no test needs at each boot: consoles, timers of the package manager, hardware that is not there.
+# What no test needs at each boot: consoles, timers of the package manager, hardware that is not there, and cloud-init's
+# search for its source before there is a network.
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
     e2scrub_reap.service systemd-pstore.service getty@tty1.service console-getty.service getty.target \
-    remote-fs.target cloud-init-hotplugd.socket dev-hugepages.mount sys-kernel-debug.mount sys-kernel-tracing.mount \
+    remote-fs.target cloud-init-local.service cloud-init-hotplugd.socket dev-hugepages.mount sys-kernel-debug.mount sys-kernel-tracing.mount \
     sys-kernel-config.mount modprobe@configfs.service modprobe@drm.service modprobe@dm_mod.service \
     modprobe@efi_pstore.service modprobe@fuse.service modprobe@loop.service systemd-modules-load.service \
     systemd-update-utmp.service systemd-update-utmp-runlevel.service systemd-journal-flush.service; do

@@ -1,12 +1,15 @@
-"""What moto lacks and these tests rely on: IAM's policy simulator, and quotas of EC2."""
+"""What moto lacks and these tests rely on: IAM's policy simulator, quotas of EC2, conditions in a bucket's policy."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from moto.core.responses import ActionResult
+from moto.iam.access_control import IAMPolicy, PermissionResult
 from moto.iam.responses import IamResponse
+from moto.s3.models import FakeBucket
 from moto.servicequotas.models import ServiceQuotasBackend
 
 
@@ -39,3 +42,14 @@ class Overlay:
 
         monkeypatch.setattr(IamResponse, "simulate_principal_policy", simulate, raising=False)
         monkeypatch.setattr(ServiceQuotasBackend, "get_service_quota", quota)
+        monkeypatch.setattr(FakeBucket, "get_permission", _permission)
+
+
+def _permission(bucket: FakeBucket, action: str, resource: str) -> Any:
+    """As moto's own, but for what denies all but TLS: moto looks at no condition, and here all counts as TLS."""
+    policy = json.loads(bucket.policy or b'{"Statement": []}')
+    tls_only = {"Bool": {"aws:SecureTransport": "false"}}
+    policy["Statement"] = [one for one in policy["Statement"] if one.get("Condition") != tls_only]
+    if not policy["Statement"]:
+        return PermissionResult.NEUTRAL
+    return IAMPolicy(policy).is_action_permitted(action, resource)

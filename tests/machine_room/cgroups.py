@@ -31,9 +31,9 @@ class Cgroup:
     def pids(self) -> set[int]:
         found: set[int] = set()
         for folder in self._folders:
-            for path in folder.rglob("cgroup.procs"):
+            for path, _, _ in os.walk(folder):  # which does not mind that groups go meanwhile
                 with contextlib.suppress(OSError):
-                    found.update(int(line) for line in path.read_text().split())
+                    found.update(int(line) for line in (Path(path) / "cgroup.procs").read_text().split())
         return found - {0}
 
     def kill(self, seconds: float = 20) -> None:
@@ -53,9 +53,8 @@ class Cgroup:
 
     def remove(self) -> None:
         for folder in self._folders:
-            for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
-                _remove(path)
-            _remove(folder)
+            for path, _, _ in os.walk(folder, topdown=False):
+                _remove(Path(path))
 
 
 def _hierarchies() -> list[Path]:

@@ -59,9 +59,9 @@ class Functions:
     def _install(self) -> None:
         mine, known = self, FunctionUrlConfig.__init__
 
-        def init(config: FunctionUrlConfig, function: LambdaFunction, values: dict[str, Any]) -> None:
-            known(config, function, values)
-            config.url = mine._listen(function.function_name, function.region)
+        def init(made: FunctionUrlConfig, function: LambdaFunction, config: dict[str, Any]) -> None:
+            known(made, function, config)
+            made.url = mine._listen(function.function_name, function.region)
 
         self._patches.setattr(FunctionUrlConfig, "__init__", init)
 
@@ -149,7 +149,8 @@ class Functions:
         """All schedules, once, now; their functions' answers."""
         answers = []
         for region, backend in list(scheduler_backends[DEFAULT_ACCOUNT_ID].items()):
-            for schedule in list(backend.schedules):
+            groups = list(backend.schedule_groups.values())
+            for schedule in [one for group in groups for one in group.schedules.values()]:
                 if schedule.state != "ENABLED":
                     continue
                 name = schedule.target["Arn"].rpartition(":")[2]

@@ -6,6 +6,7 @@ import base64
 import copy
 import datetime
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Instances:
         self.machines: dict[str, Machine] = {}
         self._instances: dict[str, Instance] = {}
         self._held: dict[str, Principal] = {}
-        self._times: dict[str, list[float]] = {}
+        self._ends: dict[str, float] = {}
         self._patches = pytest.MonkeyPatch()
         self._known_terminate = Instance.terminate
         self._install()
@@ -77,9 +78,9 @@ class Instances:
         return list(self._instances.values())
 
     def seconds(self, instance: str) -> tuple[float, float]:
-        """When it began to cost, and when it ended (0.0: not yet); seconds since the epoch."""
-        started, *ended = self._times[instance]
-        return started, ended[0] if ended else 0.0
+        """When it began to cost, and when it ended (0.0: not yet); whole seconds since the epoch, as EC2 bills."""
+        started = self._instances[instance].launch_time.replace(tzinfo=datetime.timezone.utc)
+        return started.timestamp(), self._ends.get(instance, 0.0)
 
     # -- what groups ask for -----------------------------------------------------------------------------------------
 
@@ -118,6 +119,7 @@ class Instances:
             metadata_options=data.get("MetadataOptions"),
         )
         instance: Instance = reservation.instances[0]
+        instance.launch_time = instance.launch_time.replace(microsecond=0)
         _set(instance, "pending")
         if profile := data.get("IamInstanceProfile"):
             name = profile.get("Name") or profile["Arn"].rpartition("/")[2]
@@ -159,7 +161,6 @@ class Instances:
         }
         machine.boot(files, self.faults.disk_mib)
         with self.groups.lock:
-            self._times[instance.id] = [datetime.datetime.now().timestamp()]
             if instance.state == "pending":
                 _set(instance, "running")
             ends = instance.state != "running"
@@ -175,6 +176,7 @@ class Instances:
                 return before
             was_off = instance.state == "stopped"
             _set(instance, state)
+            self._costs_no_more(instance)
         self._events.add(state, instance.id)
         self.faults.unseen.discard(instance.id)
         machine = self.machines[instance.id]
@@ -199,13 +201,17 @@ class Instances:
                 self._known_terminate(instance)
                 if reason.message:
                     instance.state_reason = reason
-            self._times.setdefault(instance.id, [datetime.datetime.now().timestamp()])
-            self._times[instance.id].append(datetime.datetime.now().timestamp())
+            self._costs_no_more(instance)
         machine = self.machines[instance.id]
         self._imds.forget(machine.link.address)
         self._events.add("stopped" if stops else "terminated", instance.id)
         machine.release()
         self.groups.touch()
+
+    def _costs_no_more(self, instance: Instance) -> None:
+        now = self._ends.setdefault(instance.id, float(int(time.time())))
+        stamp = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
+        instance._reason = f"User initiated ({stamp:%Y-%m-%d %H:%M:%S} GMT)"
 
     def lose(self, instance: str, seen: bool) -> None:
         """kill -9 of the whole machine.

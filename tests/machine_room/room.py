@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import boto3
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from engine import aws as double
 from engine.moto_overlay import Overlay
 from engine.plugin import Faults as EngineFaults
@@ -54,6 +60,7 @@ class Room:
         functions: Lambda.
         keys: IAM.
         clock: the schedule of the controller; it runs when it is started.
+        overlay: quotas, and what IAM's simulator denies.
         user: an administrator of the account, whose keys `environment` holds.
     """
 
@@ -78,7 +85,10 @@ class Room:
         self._clean.callback(self.account.close)
         urllib.request.urlopen(urllib.request.Request(f"{self.endpoint}/moto-api/reset", method="POST")).close()
         self.user = self.keys.user("admin", {"everything": _EVERYTHING})
-        self._overlay = Overlay()
+        patches = pytest.MonkeyPatch()
+        self._clean.callback(patches.undo)
+        self.overlay = Overlay()
+        self.overlay.install(patches)
         self.instances = Instances(
             root(), self.folder / "machines", self.network, metadata, self.keys, self.events, self.faults
         )
@@ -144,6 +154,12 @@ class Room:
         )
         return found
 
+    def caller(self, name: str, policy: str) -> Principal:
+        """A new user of the account who has one policy (its ARN) and nothing else."""
+        made = self.keys.user(name, {})
+        self.client("iam").attach_user_policy(UserName=name, PolicyArn=policy)
+        return made
+
     def client(self, service: str, principal: Principal | None = None) -> Any:
         """boto3's, as somebody (by default the administrator)."""
         who = principal or self.user
@@ -180,6 +196,21 @@ class Room:
         text = done.stdout + done.stderr
         assert done.returncode == 0, f"cloudfn {' '.join(arguments)} ended with {done.returncode}:\n{text}"
         return text
+
+    def ask(self, url: str, principal: Principal | None = None, **request: Any) -> dict[str, Any]:
+        """A signed request to the controller (by default as the administrator), and its answer."""
+        who = principal or self.user
+        body = json.dumps(request).encode()
+        signed = AWSRequest("POST", url, {"Content-Type": "application/json"}, body)
+        keys = Credentials(who.access_key, who.secret, who.token or None)
+        SigV4Auth(keys, "lambda", REGION).add_auth(signed)
+        sent = urllib.request.Request(url, body, dict(signed.headers.items()), method="POST")
+        try:
+            with urllib.request.urlopen(sent, timeout=90) as answer:
+                found = answer.read()
+        except urllib.error.HTTPError as error:
+            found = error.read()
+        return dict(json.loads(found))
 
     # -- what there is -----------------------------------------------------------------------------------------------
 
@@ -254,11 +285,11 @@ class Room:
 
     def hang_boot(self, group: str = "") -> None:
         """Machines that boot from now on get as far as the network and no further: nothing of user data runs."""
-        unit = "[Unit]\nDefaultDependencies=no\nBefore=cloud-init-local.service ssh.service\n[Service]\nType=oneshot\n"
+        unit = "[Unit]\nDefaultDependencies=no\nBefore=cloud-init.service ssh.service\n[Service]\nType=oneshot\n"
         unit += "ExecStart=/bin/sleep infinity\n"
         self.boot_file("/etc/systemd/system/hang.service", unit, group)
         need = "[Unit]\nRequires=hang.service\nAfter=hang.service\n"
-        for service in ("cloud-init-local", "cloud-init", "ssh"):
+        for service in ("cloud-init", "ssh"):
             self.boot_file(f"/etc/systemd/system/{service}.service.d/hang.conf", need, group)
 
     # -- waiting -----------------------------------------------------------------------------------------------------

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+import urllib.error
+import urllib.request
+import zipfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -294,3 +298,56 @@ def test_a_room_whose_process_is_killed_leaves_nothing_once_swept() -> None:
     janitor.sweep()
     assert not [there for there in network.namespaces() if there.startswith(f"{name}m")]
     assert not Path(folder).exists() and folder not in Path("/proc/mounts").read_text()
+
+
+_HANDLER = """
+import json, os, boto3
+
+def handler(event, context):
+    if "requestContext" not in event:
+        return {"woken": event["kind"], "by": context.function_name}
+    me = boto3.client("sts").get_caller_identity()["UserId"]
+    user = event["requestContext"]["authorizer"]["iam"]["userId"]
+    return {"statusCode": 200, "body": json.dumps({"user": user, "me": me, "asked": json.loads(event["body"])})}
+"""
+
+
+@pytest.fixture
+def function(room: Room) -> str:
+    """A function with an address, which the schedule wakes."""
+    iam, api = room.client("iam"), room.client("lambda")
+    role = iam.create_role(RoleName="runs", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("main.py", _HANDLER)
+    arn = api.create_function(
+        FunctionName="echo",
+        Runtime="python3.12",
+        Role=role,
+        Handler="main.handler",
+        Code={"ZipFile": made.getvalue()},
+    )["FunctionArn"]
+    room.client("scheduler").create_schedule(
+        Name="echo",
+        ScheduleExpression="rate(1 minute)",
+        FlexibleTimeWindow={"Mode": "OFF"},
+        Target={"Arn": arn, "RoleArn": role, "Input": '{"kind": "tick"}'},
+    )
+    return str(api.create_function_url_config(FunctionName="echo", AuthType="AWS_IAM")["FunctionUrl"])
+
+
+def test_a_function_answers_whom_it_may_and_learns_who_that_is(room: Room, function: str) -> None:
+    answer = room.ask(function, kind="hello")
+    assert answer["user"] == room.user.user_id and answer["asked"] == {"kind": "hello"}
+    assert answer["me"].startswith("AROA") and answer["me"].endswith(":echo")
+    assert room.tick() == [{"woken": "tick", "by": "echo"}]
+
+    nobody = room.keys.user("nobody", {})
+    assert "not authorized" in room.ask(function, nobody, kind="hello")["message"]
+    forged = replace(room.user, secret="guessed")
+    assert "does not match" in room.ask(function, forged, kind="hello")["message"]
+    late = room.keys.role(room.client("iam").get_role(RoleName="runs")["Role"]["Arn"], "late")
+    room.keys.expire(late.user_id)
+    assert "expired" in room.ask(function, late, kind="hello")["message"]
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(urllib.request.Request(function, b"{}", method="POST"))
