@@ -122,7 +122,7 @@ def _method(name: str, raw: Any, partial: PartialFunction[..., Any, Any] | None,
 
 
 def _code(item: Any, raw: Any, chosen: Options, bundles: _Bundles) -> tuple[CodeSpec, Bundle | None, bytes | None]:
-    home = source.describe_home(raw, serialized=chosen.serialized)
+    home = source.describe_home(raw, serialized=chosen.serialized or source.is_bare_class(raw))
     bundle = bundles.of(raw, home) if chosen.include_source else None
     digest = bundle.digest if bundle else ""
     if not home.by_value:

@@ -442,14 +442,27 @@ def describe_home(obj: Callable[..., Any], *, serialized: bool = False) -> CodeH
     return CodeHome(qualname, obj.__module__, Path(file))
 
 
+def is_bare_class(obj: Callable[..., Any]) -> bool:
+    """Whether the name of a class leads to itself: `app.cls()(C)` was said elsewhere. The import of its module then does
+    not tell a worker of its parameters and hooks."""
+    module = sys.modules.get(obj.__module__ or "")
+    return isinstance(obj, type) and _find(module, obj.__qualname__) is obj
+
+
 def _resolves(module: ModuleType, obj: Callable[..., Any]) -> bool:
     """Does the name lead to the object, or to what our decorator made of it?"""
     if getattr(getattr(module, "__spec__", None), "_initializing", False):
         return "<lambda>" not in obj.__qualname__  # its decorators run: the name comes last
-    found: Any = module
-    for part in obj.__qualname__.split("."):
-        found = getattr(found, part, None)
+    found = _find(module, obj.__qualname__)
     return found is obj or hasattr(found, "__cloudfn_definition__")
+
+
+def _find(module: ModuleType | None, qualname: str) -> Any:
+    """None if there is no such name."""
+    found: Any = module
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 _registry_lock = threading.Lock()  # cloudpickle's list of modules by value is global

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from types import FunctionType
 from typing import Any, NoReturn
 
 from cloudfn import execution, remote_error, serialization, source
@@ -226,7 +227,10 @@ def load_definition(code: dict[str, Any]) -> Definition:
 
 
 def definition_of(found: Any) -> Definition:
-    """What an object of the public API runs; raises AttributeError on anything else."""
+    """What an object of the public API runs, or a function that got its decorator elsewhere: `app.function()(f)` leaves
+    the name in its module as it is. Raises AttributeError on anything else."""
+    if isinstance(found, FunctionType):
+        return Definition(target=found, methods={"": found})
     definition: Definition = found.__cloudfn_definition__
     return definition
 

@@ -217,3 +217,37 @@ def test_changed_source_is_shipped_anew(project: Callable[..., str]) -> None:
     assert project(files, "main.py").strip() == "1"
     files["tasks.py"] = files["tasks.py"].replace("return 1", "return 2 # changed")
     assert project(files, "main.py").strip() == "2"
+
+
+def test_what_got_its_decorator_elsewhere(project: Callable[..., str]) -> None:
+    """`app.function()(f)` leaves the name in its module as it is."""
+    shelf = """
+        import cloudfn
+
+        def double(x):
+            return 2 * x
+
+        class Counter:
+            start: int = cloudfn.parameter(default=1)
+
+            @cloudfn.enter()
+            def begin(self):
+                self.n = self.start
+
+            @cloudfn.method()
+            def count(self):
+                self.n += 1
+                return self.n
+    """
+    script = """
+        import cloudfn
+        import shelf
+
+        app = cloudfn.App("elsewhere")
+        double = app.function()(shelf.double)
+        Counter = app.cls()(shelf.Counter)
+        if __name__ == "__main__":
+            with app.run():
+                print(double.remote(21), Counter(start=5).count.remote(), double.local(4), shelf.double(5))
+    """
+    assert project({"shelf.py": shelf, "script.py": script}, "script.py") == "42 6 8 10\n"
