@@ -443,8 +443,8 @@ def describe_home(obj: Callable[..., Any], *, serialized: bool = False) -> CodeH
 
 
 def is_bare_class(obj: Callable[..., Any]) -> bool:
-    """Whether the name of a class leads to itself: `app.cls()(C)` was said elsewhere. The import of its module then does
-    not tell a worker of its parameters and hooks."""
+    """Whether the name of a class leads to itself: `app.cls()(C)` was said elsewhere. To import its module does not
+    tell a worker then of its parameters and hooks."""
     module = sys.modules.get(obj.__module__ or "")
     return isinstance(obj, type) and _find(module, obj.__qualname__) is obj
 
