@@ -1,4 +1,4 @@
-"""A loopback `ssh -L`: an OpenSSH server and client of our own, with keys made for the occasion."""
+"""SSH over loopback, with a server and keys made for the occasion: a plain `ssh -L`, and cloudfn's own road."""
 
 from __future__ import annotations
 
@@ -78,6 +78,11 @@ class Tunnel:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd wants it, and its service may never have run
         self._spawn(program("sshd"), "-D", "-e", "-f", str(config))
         await_port(("127.0.0.1", port), self._processes, folder)
+        self._forward(port)
+
+    def _forward(self, port: int) -> None:
+        """From `address` to the target, through the server on this port."""
+        folder = self._folder
         host, target_port = self._target
         options = [f"UserKnownHostsFile={folder}/known_hosts", "BatchMode=yes", "ExitOnForwardFailure=yes"]
         self._spawn(
@@ -92,6 +97,32 @@ class Tunnel:
     def _spawn(self, *command: str) -> None:
         with (self._folder / "log").open("ab") as log:
             self._processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+
+
+class Road(Tunnel):
+    """The same by the road that a cloud's machines are reached by. The target is an agent's door: it is knocked at.
+
+    Attributes:
+        door: its address on this side.
+    """
+
+    door = ""
+
+    def _forward(self, port: int) -> None:
+        from cloudfn.road.destination import Destination
+        from cloudfn.road.identity import Identity
+        from cloudfn.road.openssh import OpenSSHRoad
+
+        identity = Identity(self._folder / "user", (self._folder / "user.pub").read_text(), "bench")
+        host_key = (self._folder / "host.pub").read_text()
+        where = Destination("bench", host_key, "127.0.0.1", port, getpass.getuser(), door=self._target)
+        self._road = OpenSSHRoad(identity, program("ssh")).open(where)
+        self.door = self._road.address
+
+    def close(self) -> None:
+        if self.door:
+            self._road.close()
+        super().close()
 
 
 def missing() -> list[str]:

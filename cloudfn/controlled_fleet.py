@@ -228,7 +228,7 @@ class ControlledFleet(Fleet):
             if not self._key:
                 self._key = self._register()
             if not claim.asked:
-                self._tell_waiting(claim, f"asking for {wanted} x {_named(claim.need.groups[0], self._stack)}")
+                self._tell_waiting(claim, f"asking for {wanted} x {claim.need.groups[0]}")
             answer = self._ask(
                 "claim",
                 id=claim.id,
@@ -265,7 +265,9 @@ class ControlledFleet(Fleet):
         self._note_gone(claim, said)
         if answer.get("state") == "refused":
             self._drop(claim)
-            self._tell(Refused(claim.need, refusal(answer.get("code") or "", answer.get("reason") or "refused")))
+            reason, log = answer.get("reason") or "no machine will come", answer.get("boot_log") or ""
+            text = f"{reason}\n{log.rstrip()}" if log and answer.get("code") == "breaker" else reason
+            self._tell(Refused(claim.need, refusal(answer.get("code") or "", text)))
             return
         for machine in said.values():
             if machine.get("state") == "ready":
@@ -385,6 +387,8 @@ class ControlledFleet(Fleet):
             self._tell_waiting(claim, reason, code)
         elif coming:
             self._tell_waiting(claim, "; ".join(_progress(machine) for machine in coming))
+        elif answer.get("asked"):
+            self._tell_waiting(claim, f"asked for {answer['asked']} x {claim.need.groups[0]}")
 
 
 def _progress(said: Said) -> str:
@@ -393,7 +397,3 @@ def _progress(said: Said) -> str:
     price = said.get("usd_per_hour")
     money = f"; ${price:.2f}/h" if isinstance(price, (int, float)) else ""
     return f"{said['id']}{f' ({kind})' if kind else ''}: {said.get('state')}{money}"
-
-
-def _named(group: str, stack: Descriptor) -> str:
-    return group.removeprefix(f"{stack.prefix}-")

@@ -37,7 +37,7 @@ def add(state: State, request: Mapping[str, Any], caller: Caller, now: float) ->
         for _, old in mine[: max(0, len(mine) - MOST_OWN + 1)]:
             del state.keys[old]
         if len(state.keys) >= MOST:
-            raise Rejected("TooMany", f"The stack has {MOST} keys already. Revoke some: cloudfn ssh --revoke.")
+            raise Rejected("TooMany", f"The stack has {MOST} keys already. Revoke some: cloudfn keys revoke.")
         state.keys[fingerprint] = Key(public, name, caller.principal, now)
     return fingerprint
 

@@ -50,14 +50,14 @@ class Cloudfn(System):
         from cloudfn_local.machine import LocalMachine
         from cloudfn_local.provider import LocalProvider
 
-        from benchmarks.tunnel import Tunnel
+        from benchmarks.tunnel import Road
 
         def start_behind_ssh(provider: LocalProvider, app: str, report: Any) -> LocalMachine:
             machine = LocalMachine(app, tcp=True)
             host, _, port = machine.address.removeprefix("tcp:").rpartition(":")
-            tunnel = Tunnel((host, int(port))).__enter__()
-            self.tunnels.append(tunnel)
-            machine.address = "tcp:{}:{}".format(*tunnel.address)
+            road = Road((host, int(port))).__enter__()
+            self.tunnels.append(road)
+            machine.address = road.door
             return machine
 
         if road == "tcp":

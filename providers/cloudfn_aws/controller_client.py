@@ -38,7 +38,7 @@ VERSION = 1
 """Of requests and answers, as `cloudfn.controller.VERSION`."""
 PATIENCE = 45.0
 """Seconds for one request, with all attempts."""
-_TIMEOUT = 20.0  # seconds for one attempt; a function that starts cold takes a few
+_TIMEOUT = 20  # seconds for one attempt; a function that starts cold takes a few
 _FIRST_PAUSE, _LAST_PAUSE = 0.3, 5.0
 _AGAIN = frozenset({429, 500, 502, 503, 504})
 _SKEW = ("Signature expired", "Signature not yet current", "RequestTimeTooSkewed", "RequestExpired")
@@ -47,6 +47,11 @@ _TYPES: Mapping[str, type[Error]] = {
     "NotFound": NotFoundError,
     "InvalidRequest": InternalFailure,
     "UnknownRequest": VersionError,
+    "UnknownGroup": NotFoundError,
+    "UnknownMachine": NotFoundError,
+    "Unauthenticated": AuthError,
+    "Unimplemented": VersionError,
+    "Outdated": VersionError,
     "TooMany": ResourceExhaustedError,
 }
 

@@ -139,10 +139,11 @@ class AWSMachines:
                 str(key["fingerprint"]),
                 str(key.get("name") or ""),
                 str(key.get("principal") or ""),
-                None if key.get("registered") is None else float(key["registered"]),
+                None if key.get("added") is None else float(key["added"]),
             )
             for key in self._stack.ask("keys")["keys"]
         ]
 
     def revoke(self, fingerprint: str) -> None:
-        self._stack.ask("revoke", fingerprint=fingerprint)
+        if not self._stack.ask("revoke", fingerprint=fingerprint).get("revoked"):
+            raise NotFoundError(f"The stack {self._stack.descriptor.stack} knows no key {fingerprint}.")

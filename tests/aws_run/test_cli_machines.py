@@ -49,7 +49,7 @@ class World:
                 "fingerprint": print_,
                 "name": request["name"],
                 "principal": "AIDAEXAMPLE",
-                "registered": 1_800_000_000,
+                "added": 1_800_000_000,
                 "public": request["public"],
             }
             self._write()
@@ -57,10 +57,9 @@ class World:
         if request["kind"] == "keys":
             return {"ok": True, "keys": list(self.keys.values())}
         assert request["kind"] == "revoke"
-        if self.keys.pop(request["fingerprint"], None) is None:
-            return {"ok": False, "error": {"type": "NotFound", "message": "no such key"}}
+        gone = self.keys.pop(request["fingerprint"], None)
         self._write()
-        return {"ok": True}
+        return {"ok": True, "revoked": [request["fingerprint"]] if gone else []}
 
     def _write(self) -> None:
         lines = [f"restrict,pty {key['public']}\n" for key in self.keys.values()]
