@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from cloudfn import exception as exception
     from cloudfn.app import App as App
+    from cloudfn.cloud_bucket_mount import CloudBucketMount as CloudBucketMount
     from cloudfn.cls import Cls as Cls
     from cloudfn.dict import Dict as Dict
     from cloudfn.exception import Error as Error
@@ -51,9 +52,11 @@ if TYPE_CHECKING:
     from cloudfn.schedule import Cron as Cron
     from cloudfn.schedule import Period as Period
     from cloudfn.secret import Secret as Secret
+    from cloudfn.volume import Volume as Volume
 
 _HOMES = {
     "App": "app",
+    "CloudBucketMount": "cloud_bucket_mount",
     "Cls": "cls",
     "Cron": "schedule",
     "Dict": "dict",
@@ -65,6 +68,7 @@ _HOMES = {
     "Queue": "queue",
     "Retries": "retries",
     "Secret": "secret",
+    "Volume": "volume",
     "batched": "partial_function",
     "concurrent": "partial_function",
     "current_function_call_id": "execution",
@@ -82,7 +86,6 @@ _MODULES = frozenset(("exception",))
 _NOT_YET = frozenset(
     (
         "Client",
-        "CloudBucketMount",
         "Cluster",
         "Environment",
         "FilePatternMatcher",
@@ -94,7 +97,6 @@ _NOT_YET = frozenset(
         "SchedulerPlacement",
         "Server",
         "Tunnel",
-        "Volume",
         "Workspace",
         "asgi_app",
         "billing",

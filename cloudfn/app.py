@@ -49,7 +49,7 @@ class App:
         tags: metadata, kept with the app.
         image: for functions that name none; `Image.debian_slim()` where there is none either.
         secrets: for all functions, before their own.
-        volumes: not available yet.
+        volumes: for all functions, by path; a function's own wins over one on the same path.
         include_source: whether the functions' source files go to the workers.
 
     Raises:
@@ -66,7 +66,6 @@ class App:
         volumes: Mapping[Any, Any] = {},
         include_source: bool = True,
     ) -> None:
-        options.refuse_missing({"volumes": volumes}, "App")
         self._name = None if name is None else _check_name("app", name)
         self.label = self._name or _file_label(sys._getframe(1).f_globals)
         self.image: Image | None = options.check_image(image)
@@ -74,6 +73,7 @@ class App:
         self.sessions: list[Session] = []
         self._secrets = options.check_secrets(secrets)
         self._include_source = include_source
+        self._volumes = options.check_volumes(volumes, "App")
         self._functions: dict[str, Function[..., Any, Any]] = {}
         self._classes: dict[str, Cls] = {}
         self._entrypoints: dict[str, LocalEntrypoint] = {}
@@ -164,6 +164,7 @@ class App:
             name: its name in the app; the function's own where None.
             is_generator: True where it is no generator function itself but answers a generator.
             cloud, region, nonpreemptible: where it may run; recorded.
+            volumes: a `Volume` or a `CloudBucketMount` by the absolute path where workers see it.
             single_use_containers: a new worker for each input.
             include_source: as for the app, which decides where None.
             concurrency_limit, keep_warm, container_idle_timeout, allow_concurrent_inputs, max_inputs: old names of
@@ -347,7 +348,8 @@ class App:
             given["include_source"] = self._include_source
         # 4: past this method, the decorator and its check for parentheses lies the user's line.
         chosen = options.parse(given, where, stacklevel=4)
-        return replace(chosen, secrets=(*self._secrets, *chosen.secrets))
+        volumes = options.check_volumes({**self._volumes, **chosen.volumes}, where)
+        return replace(chosen, secrets=(*self._secrets, *chosen.secrets), volumes=volumes)
 
     def _make_function(
         self, obj: Any, chosen: Options, name: str | None, is_generator: bool | None

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cloudfn import mounts, partial_function, source
 from cloudfn import options as opts
-from cloudfn import partial_function, source
 from cloudfn.client.target import FunctionPayload
 from cloudfn.cls import Cls
 from cloudfn.exception import InvalidError, NotFoundError
@@ -64,6 +64,7 @@ def collect(app: App, store: SecretStore | None = None) -> list[FunctionPayload]
                 bundle=bundle,
                 value=value,
                 materials=_image(app, chosen).materials(store),
+                volumes=mounts.resolve(chosen.volumes, store) if chosen.volumes else (),
             )
         )
     return payloads
@@ -73,6 +74,7 @@ def _part(app: App, item: Function[..., Any, Any] | Cls, bundles: _Bundles) -> _
     chosen: Options = item._options  # type: ignore[assignment]  # what an app registers was decorated
     raw: Any = item.get_user_cls() if isinstance(item, Cls) else item.get_raw_f()
     code, bundle, value = _code(item, raw, chosen, bundles)
+    volumes, buckets = mounts.specs(chosen.volumes) if chosen.volumes else ((), ())
     described = FunctionSpec(
         tag=item._tag if isinstance(item, Cls) else item.tag,
         code=code,
@@ -92,6 +94,8 @@ def _part(app: App, item: Function[..., Any, Any] | Cls, bundles: _Bundles) -> _
         cloud=chosen.cloud,
         region=chosen.region,
         nonpreemptible=chosen.nonpreemptible,
+        volumes=volumes,
+        buckets=buckets,
     )
     return described, bundle, value
 

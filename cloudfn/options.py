@@ -11,8 +11,10 @@ from cloudfn.record import dataclass
 from cloudfn.spec import Resources, RetryPolicy, Scaling, ScheduleSpec
 
 if TYPE_CHECKING:
+    from cloudfn.cloud_bucket_mount import CloudBucketMount
     from cloudfn.image import Image
     from cloudfn.secret import Secret
+    from cloudfn.volume import Volume
 
 MAX_TIMEOUT = 24 * 3600
 MAX_SCALEDOWN_WINDOW = 3600
@@ -26,7 +28,6 @@ LEGACY = {
 
 _MISSING = {
     "network_file_systems": "Network file systems are not available.",
-    "volumes": "Volumes are not available yet.",
     "proxy": "Proxies are not available.",
     "routing_region": "There is no routing region: calls go straight to the machine.",
     "enable_memory_snapshot": "Memory snapshots are not available; workers fork from a warm process instead.",
@@ -60,6 +61,7 @@ class Options:
     nonpreemptible: bool = False
     serialized: bool = False
     include_source: bool = True
+    volumes: Mapping[str, Volume | CloudBucketMount] = field(default_factory=dict)
 
 
 def parse(given: Mapping[str, Any], where: str, stacklevel: int) -> Options:
@@ -99,6 +101,7 @@ def parse(given: Mapping[str, Any], where: str, stacklevel: int) -> Options:
         nonpreemptible=bool(given["nonpreemptible"]),
         serialized=bool(given["serialized"]),
         include_source=given["include_source"] is not False,
+        volumes=check_volumes(given["volumes"], where),
     )
 
 
@@ -140,6 +143,8 @@ def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
     What is None or empty changes nothing, as in Modal: an option cannot be unset.
     """
     refuse_missing(given, "with_options")
+    if given.get("volumes"):
+        raise UnimplementedError("with_options(volumes=...) is not available.", hint="Give them to the decorator.")
     result: dict[str, Any] = {}
     from cloudfn import resources, retries
 
@@ -257,6 +262,15 @@ def check_secrets(secrets: Any) -> tuple[Secret, ...]:
             "secrets= must be a list of cloudfn.Secret objects.", hint='For example: [Secret.from_name("my-secret")]'
         )
     return tuple(secrets)
+
+
+def check_volumes(volumes: Any, where: str) -> dict[str, Volume | CloudBucketMount]:
+    """See `cloudfn.mounts.check`."""
+    if not volumes:
+        return {}
+    from cloudfn import mounts
+
+    return mounts.check(volumes, where)
 
 
 def check_env(env: Any) -> dict[str, str]:

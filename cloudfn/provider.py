@@ -25,11 +25,13 @@ Report = Callable[[str], None]
 class Mount:
     """`source` on the machine appears at the absolute path `target` in the worker only, read-only.
 
+    One that is `writable` takes the place of what the machine has there.
     An empty `source` stands for an empty folder that the worker may write to and that is gone with it.
     """
 
     source: str
     target: str
+    writable: bool = False
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,37 @@ class SecretSpec:
 
 
 @dataclass(frozen=True)
+class VolumeMountSpec:
+    """A volume in a function's workers.
+
+    Attributes:
+        target: absolute path.
+        name: the volume's, or "" for one that is known by its `id` alone.
+        sub_path: the folder of the volume that is mounted, "" for all of it.
+    """
+
+    target: str
+    name: str = ""
+    id: str = ""
+    read_only: bool = False
+    sub_path: str = ""
+
+
+@dataclass(frozen=True)
+class BucketMountSpec:
+    """A bucket in a function's workers. `endpoint` "": Amazon's."""
+
+    target: str
+    bucket: str
+    endpoint: str = ""
+    key_prefix: str = ""
+    read_only: bool = False
+    requester_pays: bool = False
+    force_path_style: bool = False
+    secret: SecretSpec | None = None
+
+
+@dataclass(frozen=True)
 class ScheduleSpec:
     """`cron` and `timezone`, or `period` as keyword arguments of a relativedelta."""
 
@@ -186,6 +217,8 @@ class FunctionSpec:
     cloud: str = ""
     region: tuple[str, ...] = ()
     nonpreemptible: bool = False
+    volumes: tuple[VolumeMountSpec, ...] = ()
+    buckets: tuple[BucketMountSpec, ...] = ()
 
     def method(self, name: str) -> MethodSpec:
         return next(m for m in self.methods if m.name == name)

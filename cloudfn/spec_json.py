@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cloudfn.spec import (
+    BucketMountSpec,
     CodeSpec,
     FunctionSpec,
     GPUSpec,
@@ -17,6 +18,7 @@ from cloudfn.spec import (
     Scaling,
     ScheduleSpec,
     SecretSpec,
+    VolumeMountSpec,
 )
 
 
@@ -39,6 +41,8 @@ def function_from_json(data: dict[str, Any]) -> FunctionSpec:
             "retries": RetryPolicy(**data["retries"]) if data["retries"] else None,
             "schedule": ScheduleSpec(**data["schedule"]) if data["schedule"] else None,
             "region": tuple(data["region"]),
+            "volumes": tuple(VolumeMountSpec(**volume) for volume in data.get("volumes", ())),
+            "buckets": tuple(_bucket(bucket) for bucket in data.get("buckets", ())),
         }
     )
 
@@ -51,3 +55,9 @@ def image_from_json(data: dict[str, Any]) -> ImageSpec:
     """The inverse of `image_to_json`. Raises KeyError or TypeError on anything else."""
     steps = tuple(ImageStep(step["kind"], step["args"], tuple(step["content"])) for step in data["steps"])
     return ImageSpec(data["python_version"], steps)
+
+
+def _bucket(data: dict[str, Any]) -> BucketMountSpec:
+    secret = data["secret"]
+    made = SecretSpec(secret["name"], secret["id"], tuple(secret["required_keys"])) if secret else None
+    return BucketMountSpec(**{**data, "secret": made})

@@ -203,7 +203,7 @@ def test_impossible_targets(source: Path, target: str, said: str) -> None:
 def test_two_mounts_on_one_path(source: Path, tmp_path: Path) -> None:
     (tmp_path / "alias").symlink_to(tmp_path)
     given = [Mount(str(source), f"{tmp_path}/x"), Mount(str(source), f"{tmp_path}/alias/x")]
-    with pytest.raises(InvalidError, match="Two steps"):
+    with pytest.raises(InvalidError, match="Two things"):
         mounts.command(given, ["true"])
 
 

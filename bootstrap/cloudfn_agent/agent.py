@@ -58,7 +58,7 @@ class Agent:
         self._loop = asyncio.get_running_loop()
         self._owner = owner
         slots = config.folder / "slots"
-        house = House(config.address, slots, config.runtime, config.shared, mounts.wrap, early)
+        house = House(config.address, slots, config.runtime, config.shared, mounts.wrap, early, config.storage)
         self._workforce = Workforce(house, self, warden, config.exit_patience)
         self.functions = Functions()
         self._pools = self.functions.pools

@@ -26,6 +26,7 @@ class Functions:
         """Take a function; registering the same again changes nothing."""
         spec = function_from_json(message["spec"])
         runtime, code, environment = message["runtime"], message["code"], message["environment"]
+        volumes: list[dict[str, Any]] = message.get("volumes", [])
         function = Function(
             key=scoped(session, message["key"]),
             name=message["key"],
@@ -35,7 +36,8 @@ class Functions:
             runtime=runtime,
             code=code,
             environment=environment,
-            zygote=digest([session, runtime, code["bundle"], environment]),
+            zygote=digest([session, runtime, code["bundle"], environment, volumes]),
+            volumes=tuple(volumes),
         )
         self.by_key[function.key] = function
         return function
@@ -46,7 +48,7 @@ class Functions:
         """A variant of a registered function with another spec, for `with_options` in a worker."""
         function = self.by_key[scoped(session, base)]
         environment = function.environment if environment is None else environment
-        zygote = digest([session, function.runtime, function.code["bundle"], environment])
+        zygote = digest([session, function.runtime, function.code["bundle"], environment, list(function.volumes)])
         whole = scoped(session, key)
         self.by_key[whole] = replace(
             function, key=whole, name=key, spec=function_from_json(spec), environment=environment, zygote=zygote

@@ -346,6 +346,7 @@ class LoopWorker:
             value, status = None, END
         else:
             value, status = await self._value(batch[0], function, args, kwargs), 0
+        await self._settle(batch)
         micros = int((time.monotonic() - started) * 1e6)
         if method.max_batch_size:
             check_batch(value, len(batch), title)
@@ -356,6 +357,12 @@ class LoopWorker:
                     self._send_value(running, item, title, 0, micros // len(batch))
         else:
             self._send_value(batch[0], value, title, status, micros)
+
+    async def _settle(self, batch: list[Running]) -> None:
+        """Commit to volumes where no other input could be in the midst of a file; the last one commits for all."""
+        others = (running for running in self._inputs.values() if running not in batch)
+        if self._work.settle and not any(running.started is not None for running in others):
+            await self.loop.run_in_executor(None, self._work.settle)
 
     def _send_value(self, running: Running, value: Any, title: str, status: int, micros: int) -> None:
         job = running.job

@@ -98,7 +98,7 @@ def _tree(mounts: Sequence[Mount]) -> _Node:
         target = _target(mount.target)
         if target in given:
             raise InvalidError(
-                f"Two steps of the image add something at {target}.",
+                f"Two things are to be at {target}: what the image adds, volumes or buckets.",
                 hint="Give each a path of its own; a folder may hold the others' paths.",
             )
         given[target] = mount
@@ -114,7 +114,7 @@ def _tree(mounts: Sequence[Mount]) -> _Node:
 def _is_spread(target: str, mount: Mount) -> bool:
     """Whether a folder is added where the machine has one with something in it (/root): then both are to be seen."""
     there = Path(target)
-    if not mount.source or not Path(mount.source).is_dir() or not there.is_dir():
+    if mount.writable or not mount.source or not Path(mount.source).is_dir() or not there.is_dir():
         return False
     return os.access(there, os.R_OK | os.X_OK) and any(there.iterdir())
 
@@ -155,7 +155,7 @@ def _render(path: PurePosixPath, node: _Node, base: Path | None, writable: bool 
         writable: whether `base` is the machine's own, not a mount's content.
     """
     if node.mount is not None:
-        base, writable = Path(node.mount.source) if node.mount.source else None, False
+        base, writable = Path(node.mount.source) if node.mount.source else None, node.mount.writable
     elif base is not None and not os.access(base, os.R_OK | os.X_OK):
         base = None  # /root, for all but root: there is nothing in it that this user could see
     if base is not None and not base.is_dir():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Callable
 
@@ -27,6 +29,9 @@ _BOOT = (
 )
 
 
+_MOUNT = "import sys; sys.path.append(sys.argv.pop(1)); from cloudfn_agent.mounter import main; main()"
+
+
 @dataclass(frozen=True)
 class House:
     """What every zygote of this agent is told.
@@ -38,6 +43,7 @@ class House:
         shared: folder in shared memory, or "".
         wrap: puts a mount namespace around a command: (command, runtime) -> command.
         early: the process that was forked to be the first zygote, until it is taken.
+        storage: command of the storage service.
     """
 
     address: str
@@ -47,6 +53,7 @@ class House:
     wrap: Callable[[list[str], dict[str, Any]], list[str]]
 
     early: list[EarlyZygote]
+    storage: tuple[str, ...] = ()
 
     def take_early(self, runtime: dict[str, Any]) -> EarlyZygote | None:
         """The process that waits to be a zygote, if it can be one of this runtime; otherwise it has waited in vain."""
@@ -64,7 +71,7 @@ class Process:
 
     def __init__(self, house: House, function: Function, logs: Logs, loop: asyncio.AbstractEventLoop) -> None:
         """Raises OSError when the interpreter cannot be started."""
-        early = house.take_early(function.runtime)
+        early = None if function.volumes else house.take_early(function.runtime)
         self.popen: EarlyZygote | subprocess.Popen[bytes]
         if early:
             self.popen, self.channel = early, Channel(early.sock)
@@ -73,7 +80,7 @@ class Process:
         self.logs = logs
         self.function = function
         self._loop = loop
-        self._wrapped = bool(function.runtime["mounts"])
+        self._wrapped = bool(function.runtime["mounts"] or function.volumes)
         self.channel.send(
             {
                 "op": "init",
@@ -149,8 +156,10 @@ def start_interpreter(house: House, function: Function, logs: Logs) -> tuple[sub
         _BOOT,
         house.runtime,
         str(theirs.fileno()),
-        "0" if function.runtime["mounts"] else str(os.getpid()),
+        "0" if function.runtime["mounts"] or function.volumes else str(os.getpid()),
     ]
+    if function.volumes:
+        return _start_mounter(house, function, logs, command, ours, theirs)
     with theirs:
         popen = subprocess.Popen(
             house.wrap(command, function.runtime),
@@ -158,6 +167,35 @@ def start_interpreter(house: House, function: Function, logs: Logs) -> tuple[sub
             stdout=logs.out,
             stderr=logs.err,
             pass_fds=[theirs.fileno()],
+            env=base_environment(),
+            start_new_session=True,
+        )
+    return popen, Channel(ours)
+
+
+def _start_mounter(
+    house: House, function: Function, logs: Logs, command: list[str], ours: socket.socket, theirs: socket.socket
+) -> tuple[subprocess.Popen[bytes], Channel]:
+    """A process that mounts a function's volumes for itself, and then becomes the command."""
+    order = {
+        "volumes": function.volumes,
+        "mounts": function.runtime["mounts"],
+        "argv": command,
+        "storage": house.storage,
+        "key": function.key,
+        "folder": str(house.slots.parent),
+    }
+    # In memory, since it holds credentials.
+    descriptor = os.memfd_create("cloudfn-mounts", 0)
+    with theirs, open(descriptor, "w+b") as file:
+        file.write(json.dumps(order).encode())
+        file.seek(0)
+        popen = subprocess.Popen(
+            [sys.executable, "-c", _MOUNT, house.runtime, str(descriptor), str(theirs.fileno()), str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=logs.out,
+            stderr=logs.err,
+            pass_fds=[theirs.fileno(), descriptor],
             env=base_environment(),
             start_new_session=True,
         )

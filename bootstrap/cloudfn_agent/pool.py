@@ -31,6 +31,7 @@ class Function:
         code: where its code is: `module`, `qualname`, `bundle` (folder), `path` and `value` (pickle and its digest).
         environment: variables and secret values for its workers.
         zygote: key of the zygote that its workers fork from.
+        volumes: what is mounted in each of its workers by itself, see `cloudfn_agent.mounter`; with credentials.
     """
 
     key: str
@@ -42,6 +43,7 @@ class Function:
     code: dict[str, Any]
     environment: dict[str, str]
     zygote: str
+    volumes: tuple[dict[str, Any], ...] = ()
 
 
 class State(enum.Enum):

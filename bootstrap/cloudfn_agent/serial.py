@@ -257,9 +257,12 @@ class SerialWorker:
             finally:
                 self._in_user_code = False
             del args, kwargs
+            if self._work.settle:
+                self._work.settle()
             data, buffers = encode_result(self._encoder, value, self._work.title(method))
         except BaseException as error:  # noqa: BLE001 - whatever user code raises goes to the caller
             self._in_user_code = False
+            self._work.settle_failed()
             self._end(job, started, token)
             self._send_error(job, error, started)
             return
@@ -299,8 +302,11 @@ class SerialWorker:
                     self._enter_user_code()
             finally:
                 self._in_user_code = False
+            if self._work.settle:
+                self._work.settle()
         except BaseException as error:  # noqa: BLE001 - whatever user code raises goes to the caller
             self._in_user_code = False
+            self._work.settle_failed()
             self._end(job, started, token)
             self._send_error(job, error, started)
             return
@@ -340,10 +346,13 @@ class SerialWorker:
                 values = function(*args, **kwargs)
             finally:
                 self._in_user_code = False
+            if self._work.settle:
+                self._work.settle()
             check_batch(values, len(batch), title)
             encoded = [encode_result(self._encoder, value, title) for value in values]
         except BaseException as error:  # noqa: BLE001 - whatever user code raises goes to every caller of the batch
             self._in_user_code = False
+            self._work.settle_failed()
             self._end(batch[0], started, token)
             for job in batch:
                 self._send_error(job, error, started)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from cloudfn import remote_error, serialization
 from cloudfn.definition import Definition
-from cloudfn.exception import ProtocolError, SerializationError
+from cloudfn.exception import Error, ProtocolError, SerializationError
 from cloudfn.record import dataclass
 from cloudfn.shared import Segments
 from cloudfn.spec import FunctionSpec, MethodSpec
@@ -32,6 +33,8 @@ class Work:
         name: "w3".
         tag: the function's name, for messages.
         instance: the one instance of a class, or None.
+        settle: commits what was written to volumes; None without any. Called when an input has ended, before its
+            result is told.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Work:
     channel: Channel
     slot: SlotWriter
     segments: Segments
+    settle: Callable[[], object] | None = None
 
     def method(self, number: int) -> tuple[MethodSpec, Callable[..., Any]]:
         """The method with this number in the spec, bound to the instance."""
@@ -52,6 +56,14 @@ class Work:
 
     def methods(self) -> list[tuple[MethodSpec, Callable[..., Any]]]:
         return [self.method(number) for number in range(len(self.spec.methods))]
+
+    def settle_failed(self) -> None:
+        """As `settle`, of an input that has failed: its own error is what its caller hears."""
+        if self.settle:
+            try:
+                self.settle()
+            except Error as error:
+                print(f"{self.spec.tag}: what it wrote to its volumes could not be committed: {error}", file=sys.stderr)
 
     def title(self, method: MethodSpec) -> str:
         return f"{self.spec.tag}.{method.name}" if method.name else self.spec.tag

@@ -58,7 +58,12 @@ def main(
         return 1
     if not prompt:
         channel.send({"op": "ready"})
-    work = Work(name, spec, definition, instance, channel, slot, Segments(shared, name))
+    settle = None
+    if os.environ.get("CLOUDFN_MOUNTED"):  # see `cloudfn.storage.mounted`
+        from cloudfn.storage.mounted import commits
+
+        settle = commits()
+    work = Work(name, spec, definition, instance, channel, slot, Segments(shared, name), settle)
     if loop:
         from cloudfn_agent.loop import LoopWorker
 
@@ -72,6 +77,7 @@ def main(
         except BaseException:  # noqa: BLE001 - one failing hook must not keep the others from running
             sys.excepthook(*sys.exc_info())
             status = 1
+    work.settle_failed()
     return status
 
 

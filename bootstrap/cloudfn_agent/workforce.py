@@ -155,7 +155,7 @@ class Workforce:
         """Have a worker forked or, where its code must not be, start a process that becomes it."""
         function = worker.pool.function
         try:
-            if function.zygote in self._unforkable:
+            if function.zygote in self._unforkable or function.volumes:  # each worker has a view of its own
                 self._start_process(worker)
                 return
             zygote = self._zygotes.get(function.zygote) or self._start_zygote(function)

@@ -63,6 +63,7 @@ class Registrar:
             "runtime": runtime.to_json(),
             "code": code,
             "environment": dict(payload.environment),
+            "volumes": [dict(volume) for volume in payload.volumes],
         }
 
     def _build(self, payload: FunctionPayload) -> Runtime:

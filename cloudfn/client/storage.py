@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 
 from cloudfn import execution
 from cloudfn.client import current
-from cloudfn.exception import ConnectionError, UnimplementedError
+from cloudfn.exception import UnimplementedError
+from cloudfn.storage.door import DoorRoad
 from cloudfn.storage.link import Link, Road
 
 _lock = threading.Lock()
 _link: Link | None = None
 _of: object = None
-
-
-class _Door:
-    """Through the door of this worker's agent, which hands the connection over to the storage service."""
-
-    def __init__(self, door: execution.Door) -> None:
-        self._door = door
-
-    def connect(self) -> socket.socket:
-        from cloudfn.connect import LeaseGone, connect
-
-        try:
-            return connect(self._door.address, self._door.key, f"/storage?worker={self._door.worker}")
-        except LeaseGone as gone:
-            raise ConnectionError(str(gone.death.get("text") or "this machine has no storage")) from None
 
 
 def link() -> Link:
@@ -36,7 +21,7 @@ def link() -> Link:
     home: object = execution.door if execution.in_worker else _road()
     with _lock:
         if _link is None or _of is not home:
-            _link, _of = Link(_Door(home) if isinstance(home, execution.Door) else _road()), home
+            _link, _of = Link(DoorRoad(home) if isinstance(home, execution.Door) else _road()), home
         return _link
 
 

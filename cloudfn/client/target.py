@@ -70,6 +70,7 @@ class FunctionPayload:
         bundle: the source that `spec.code.bundle` names, or None.
         value: the pickled `Definition` that `spec.code.value` names, or None.
         materials: what the image's steps read here, for the provider's `build`.
+        volumes: what is mounted in its workers, see `cloudfn.mounts.resolve`; with credentials.
     """
 
     spec: FunctionSpec
@@ -77,6 +78,7 @@ class FunctionPayload:
     bundle: Bundle | None = None
     value: bytes | None = field(default=None, repr=False)
     materials: Materials = field(default_factory=_no_materials, repr=False)
+    volumes: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
 
 
 def apply_overrides(payload: FunctionPayload, overrides: Mapping[str, Any] | None) -> FunctionPayload:

@@ -278,3 +278,29 @@ async def walk_async(link: Link, page: Pages[T]) -> AsyncIterator[T]:
             yield item
         if at is None:
             return
+
+
+def stream(link: Link, request: Request) -> Iterator[bytes]:
+    """The parts of an answer that comes in pieces."""
+    thread = _Thread(link)
+    try:
+        reply = thread.ask(request, request)
+        while reply is not None:
+            yield from map(bytes, reply.parts)
+            reply = thread.ask(None, request) if reply.more else None
+    finally:
+        thread.end()
+
+
+async def stream_async(link: Link, request: Request) -> AsyncIterator[bytes]:
+    import asyncio
+
+    task = _Task(link, asyncio.get_running_loop())
+    try:
+        reply = await task.ask(request, request)
+        while reply is not None:
+            for part in reply.parts:
+                yield bytes(part)
+            reply = await task.ask(None, request) if reply.more else None
+    finally:
+        task.end()

@@ -71,6 +71,7 @@ class LocalDicts(DictStore):
 
     def update(self, id: str, entries: Sequence[tuple[bytes, bytes]], *, if_absent: bool = False) -> bool:
         _check(entries)
+        self._database.check_room(sum(len(key) + len(value) for key, value in entries))
         number, now = self._objects.number(id), self._clock()
         # An entry that has expired is as good as absent.
         behind = f"WHERE dict_entry.touched <= {now - DICT_TTL!r}" if if_absent else ""

@@ -80,6 +80,7 @@ class LocalQueues(QueueStore):
         _check(partition, values, ttl)
         number, now = self._objects.number(id), self._clock()
         size = sum(map(len, values))
+        self._database.check_room(size)
         with self._database.transaction():
             self._purge(now)
             if once and not self._database.run("INSERT OR IGNORE INTO queue_put VALUES (?, ?)", (once, now)):

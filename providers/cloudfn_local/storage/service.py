@@ -69,6 +69,7 @@ def _serve_forever(place: Path, answer: int) -> None:
         os.closerange(3, answer)
         os.closerange(answer + 1, 1 << 12)
         os.chdir("/")
+        os.umask(0o077)
         asyncio.run(serve(place, answer))
         status = 0
     except BaseException as error:  # noqa: BLE001 - who waits for the start must hear of whatever it is

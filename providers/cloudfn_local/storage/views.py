@@ -93,7 +93,8 @@ class LocalViews(Workspaces):
                 if read_only:
                     self._fill(place / "tree", entries, sub)
                     return {"token": token, "lock": str(place / "lock"), "tree": str(place / "tree")}
-                (place / "upper").mkdir(mode=0o755)
+                (place / "upper").mkdir()
+                (place / "upper").chmod(0o755)
                 (place / "work").mkdir(mode=0o700)
                 lower = self._checkouts / checkout
                 if not lower.exists():
@@ -196,14 +197,16 @@ class LocalViews(Workspaces):
     # -- folders of hard links
 
     def _fill(self, folder: Path, entries: Sequence[Entry], sub: str) -> None:
-        folder.mkdir(mode=0o755)
+        folder.mkdir()
+        folder.chmod(0o755)
         strip = len(sub) + 1 if sub else 0
         for entry in entries:  # in the order of paths: a folder comes before what is in it
             self._place(entry, folder / entry.path[strip:])
 
     def _place(self, entry: Entry, place: Path) -> None:
         if entry.kind == "d":
-            place.mkdir(mode=0o755, exist_ok=True)
+            place.mkdir(exist_ok=True)
+            place.chmod(0o755)
         elif entry.kind == "l":
             place.symlink_to(entry.blob)
         else:
