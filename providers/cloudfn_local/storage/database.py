@@ -11,7 +11,6 @@ from typing import Any, Iterator, Sequence
 
 from cloudfn.exception import InternalFailure, ResourceExhaustedError
 
-
 _LARGE = 1 << 20
 
 
