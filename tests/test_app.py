@@ -159,7 +159,6 @@ def test_bad_options_are_told_where_they_are_written(app, options, wrong):
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("volumes", {"/data": object()}),
         ("network_file_systems", {"/nfs": object()}),
         ("proxy", object()),
         ("routing_region", "eu"),
@@ -233,7 +232,7 @@ def test_names_of_apps():
             App(bad)
     with pytest.raises(InvalidError, match="must be a string"):
         App(3)
-    with pytest.raises(UnimplementedError, match="Volumes"):
+    with pytest.raises(InvalidError, match="object at /x is no Volume"):
         App(volumes={"/x": object()})
     with pytest.raises(InvalidError, match="Image"):
         App(image=3)
@@ -379,10 +378,10 @@ def test_not_available_yet(app):
     for use in (app.deploy, lambda: App.lookup("x"), lambda: app.run(detach=True), lambda: app.run(client=object())):
         with pytest.raises(UnimplementedError):
             use()
-    with pytest.raises(UnimplementedError, match="Volume is not available"):
-        cloudfn.Volume  # noqa: B018
-    with pytest.raises(UnimplementedError, match="Dict"):
-        from cloudfn import Dict  # noqa: F401
+    with pytest.raises(UnimplementedError, match="Sandbox is not available"):
+        cloudfn.Sandbox  # noqa: B018
+    with pytest.raises(UnimplementedError, match="Tunnel"):
+        from cloudfn import Tunnel  # noqa: F401
     with pytest.raises(AttributeError, match="nonsense"):
         cloudfn.nonsense  # noqa: B018
 

@@ -325,7 +325,7 @@ def test_variants_check_their_options(options):
 def test_not_available_yet():
     with pytest.raises(UnimplementedError, match="deployed"):
         Function.from_name("app", "f")
-    with pytest.raises(UnimplementedError, match="Volumes"):
+    with pytest.raises(UnimplementedError, match="volumes"):
         double.with_options(volumes={"/data": object()})
 
 

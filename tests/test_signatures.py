@@ -50,6 +50,11 @@ COMPARED = [
     *[f"Queue.{n}" for n in ("from_name", "from_id", "ephemeral", "hydrate", "info", "get", "get_many", "put")],
     *[f"Queue.{n}" for n in ("put_many", "len", "clear", "iterate", "validate_partition_key")],
     *[f"Queue.objects.{n}" for n in ("create", "list", "delete")],
+    *[f"Volume.{n}" for n in ("from_name", "from_id", "ephemeral", "hydrate", "info", "read_only", "commit", "reload")],
+    *[f"Volume.{n}" for n in ("with_mount_options", "iterdir", "listdir", "read_file", "read_file_into_fileobj")],
+    *[f"Volume.{n}" for n in ("remove_file", "copy_files", "batch_upload", "rename")],
+    *[f"Volume.objects.{n}" for n in ("create", "list", "delete")],
+    "CloudBucketMount",
     "batched",
     "concurrent",
     "enter",
@@ -94,7 +99,10 @@ def test_signature(path):
 @pytest.mark.parametrize(
     "path",
     [f"Function.{n}" for n in ("remote", "map", "starmap", "for_each", "remote_gen", "spawn", "spawn_map")]
-    + [f"FunctionCall.{n}" for n in ("get", "cancel", "num_inputs", "iter")],
+    + [f"FunctionCall.{n}" for n in ("get", "cancel", "num_inputs", "iter")]
+    + [f"Dict.{n}" for n in ("get", "put", "update", "pop", "len", "contains", "clear", "keys", "values", "items")]
+    + [f"Queue.{n}" for n in ("get", "put", "get_many", "put_many", "len", "clear", "iterate")]
+    + [f"Volume.{n}" for n in ("commit", "reload", "iterdir", "listdir", "read_file", "remove_file", "copy_files")],
 )
 def test_asynchronous_twins_take_the_same(path):
     dual = find(cloudfn, path)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from typing import Any
 
 import boto3
@@ -59,9 +60,8 @@ class BucketServer:
         return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
 
     def lock(self) -> None:
-        import urllib.request
-
-        request = urllib.request.Request(f"{self.url}/moto-api/reset-auth", data=b"0", method="POST")
+        url = f"{self.url}/moto-api/reset-auth"
+        request = urllib.request.Request(url, data=b"0", headers={"Content-Type": "text/plain"})
         with urllib.request.urlopen(request) as answer:
             assert answer.status == 200
 

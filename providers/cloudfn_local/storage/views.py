@@ -250,11 +250,17 @@ class _Scan:
         self.stamps: dict[str, Stamp] = {}
 
     def run(self) -> None:
+        there = set()
         for path, found in self._walk(""):
+            there.add(path)
             try:
                 self._look(path, found, found.stat(follow_symlinks=False))
             except FileNotFoundError:  # removed while we look: the next commit sees that
                 continue
+        for path, stamp in self._seen.items():  # of what lay in the upper folder only, nothing is left there
+            if path not in there and stamp[0] != _GONE:
+                self.gone.append(f"{self._sub}/{path}" if self._sub else path)
+                self.stamps[path] = (_GONE, 0, 0)
 
     def _walk(self, path: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         try:
