@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import signal
 import tempfile
 from pathlib import Path
 from typing import Iterator
 
 import pytest
 from project_folder import Folder
+from storage_service import end_storage
 
 
 @pytest.fixture(scope="session")
@@ -35,14 +34,6 @@ def state_dir(monkeypatch: pytest.MonkeyPatch, cache_dir: Path) -> Iterator[Path
     yield folder
     end_storage(folder)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def end_storage(state: Path, number: int = signal.SIGTERM) -> None:
-    """Send a signal to the storage service of this state folder, if one runs."""
-    try:
-        os.kill(json.loads((state / "storage" / "service.json").read_bytes())["pid"], number)
-    except (FileNotFoundError, ProcessLookupError):
-        pass
 
 
 @pytest.fixture

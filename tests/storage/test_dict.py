@@ -11,8 +11,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import end_storage
 from project_folder import Folder
+from storage_service import end_storage
 
 import cloudfn
 from cloudfn.exception import (

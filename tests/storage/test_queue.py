@@ -13,8 +13,8 @@ import warnings
 from pathlib import Path
 
 import pytest
-from conftest import end_storage
 from project_folder import Folder
+from storage_service import end_storage
 
 import cloudfn
 from cloudfn.exception import InvalidError, NotFoundError, RequestSizeError
