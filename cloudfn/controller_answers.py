@@ -133,9 +133,9 @@ def command(machine: Machine) -> str:
 
 
 def _heartbeat(state: State, facts: Facts) -> float:
-    """Seconds to the next one: many machines together come no more often than 50 times a second."""
+    """Seconds to the next one: many machines together come no more often than 25 times a second."""
     alive = sum(machine.state in (BOOTING, READY) for machine in state.machines.values())
-    return min(facts.silence / 3, max(facts.heartbeat, alive / 50))
+    return min(facts.silence / 3, max(facts.heartbeat, alive / 25))
 
 
 def ssh_keys(state: State) -> list[str]:

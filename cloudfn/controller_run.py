@@ -144,7 +144,7 @@ class Controller:
             )
             if acts:
                 decision.state.acting = Acting(run, now + LEASE)
-            after = _packed(decision.state)
+            after = controller_state.to_text(decision.state)
             if after != before and not self._store.write(STATE, after, tag):
                 self._lost(attempt)
                 continue
@@ -213,7 +213,7 @@ class Controller:
             if state.acting is None or state.acting.run != run:
                 return None
             decision = change(state)
-            after = _packed(decision.state)
+            after = controller_state.to_text(decision.state)
             if after == before or self._store.write(STATE, after, tag):
                 return decision
             self._lost(attempt)
@@ -224,7 +224,7 @@ class Controller:
         if found is None:
             return State(), None, b""
         data, tag = found
-        return controller_state.from_json(json.loads(data)), tag, data
+        return controller_state.from_text(data), tag, data
 
     def _lost(self, attempt: int) -> None:
         self._sleep(random.uniform(0.005, 0.03) * min(attempt + 1, 10))
@@ -317,10 +317,6 @@ class Controller:
                 return {"rows": rows, "next": name.removeprefix(LEDGER).removesuffix(".json")}
             rows.extend(json.loads(found[0]).values())
         return {"rows": rows, "next": ""}
-
-
-def _packed(state: State) -> bytes:
-    return json.dumps(controller_state.to_json(state), sort_keys=True).encode()
 
 
 def _host_key(data: bytes) -> str:

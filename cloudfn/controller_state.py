@@ -5,7 +5,9 @@ Nothing here decides anything. Times are seconds since the epoch; 0 stands for "
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+import json
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cache
 from typing import Any, Mapping, TypeVar
 
 FORMAT = 1
@@ -208,25 +210,41 @@ def copied(state: State) -> State:
     """A copy that may be changed."""
     return replace(
         state,
-        claims={id: replace(claim) for id, claim in state.claims.items()},
-        machines={id: replace(machine) for id, machine in state.machines.items()},
-        groups={name: replace(group) for name, group in state.groups.items()},
+        claims={id: _copy(claim) for id, claim in state.claims.items()},
+        machines={id: _copy(machine) for id, machine in state.machines.items()},
+        groups={name: _copy(group) for name, group in state.groups.items()},
         keys=dict(state.keys),
     )
 
 
-def to_json(state: State) -> dict[str, Any]:
-    """As JSON values."""
-    return {"format": FORMAT, **asdict(state)}
+def _copy(item: T) -> T:
+    """Faster than `replace`, which counts with a thousand machines."""
+    made = object.__new__(type(item))
+    made.__dict__.update(item.__dict__)
+    return made
 
 
-def from_json(data: Mapping[str, Any]) -> State:
+def to_text(state: State) -> bytes:
+    """As JSON; the same for the same state."""
+    return json.dumps(
+        {"format": FORMAT, **vars(state)}, default=_sparse, separators=(",", ":"), sort_keys=True
+    ).encode()
+
+
+def _sparse(item: Any) -> dict[str, Any]:
+    """The fields that say something: half as long, and read twice as fast."""
+    usual = _usual(type(item))
+    return {name: value for name, value in vars(item).items() if name not in usual or value != usual[name]}
+
+
+def from_text(text: bytes) -> State:
     """Back again. Fields that are not known are left out, so an older controller's state may lack and a newer one's
     may have some.
 
     Raises:
         NewerState: its format is newer than this controller.
     """
+    data = json.loads(text)
     if data.get("format", 0) > FORMAT:
         raise NewerState(f"the state has the format {data['format']}; this controller knows {FORMAT} at most")
     values = _known(State, data)
@@ -237,9 +255,21 @@ def from_json(data: Mapping[str, Any]) -> State:
 
 
 def _made(cls: type[T], data: Mapping[str, Any]) -> T:
-    return cls(**_known(cls, data))
+    return cls(**(data if data.keys() <= _names(cls) else _known(cls, data)))
 
 
 def _known(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
-    names = {each.name for each in fields(cls)}
+    names = _names(cls)
     return {key: value for key, value in data.items() if key in names}
+
+
+@cache
+def _names(cls: type) -> frozenset[str]:
+    return frozenset(each.name for each in fields(cls))
+
+
+@cache
+def _usual(cls: type) -> Mapping[str, Any]:
+    """Defaults by field."""
+    values = {each.name: each.default for each in fields(cls) if each.default is not MISSING}
+    return {**values, **{each.name: each.default_factory() for each in fields(cls) if callable(each.default_factory)}}

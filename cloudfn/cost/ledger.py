@@ -143,8 +143,16 @@ def from_json(data: Mapping[str, Any]) -> MachineDay:
         }
         usd = data["usd"]
         return MachineDay(
-            **{name: str(data[name]) for name in ("day", "app", "machine", "group", "region", "type", "market")},
-            **{name: float(data[name]) for name in ("seconds", "boot_seconds", "idle_seconds")},
+            day=str(data["day"]),
+            app=str(data["app"]),
+            machine=str(data["machine"]),
+            group=str(data["group"]),
+            region=str(data["region"]),
+            type=str(data["type"]),
+            market=str(data["market"]),
+            seconds=float(data["seconds"]),
+            boot_seconds=float(data["boot_seconds"]),
+            idle_seconds=float(data["idle_seconds"]),
             usd=None if usd is None else float(usd),
             functions=functions,
         )

@@ -224,11 +224,10 @@ class Fleet(RuleBasedStateMachine):
         )
         for name, asg in self.world.groups.items():
             sizes = [(0.0, 0), *asg.changes]
-            grown = [at for (_, before), (at, after) in zip(sizes, asg.changes, strict=False) if after > before]
-            for first, second in itertools.pairwise(grown):
-                quiet = not any(first < at <= second for at in events)
-                pause = controller_groups.FIRST_PAUSE * 0.75
-                assert not quiet or second - first >= pause, (name, asg.changes, events)
+            steps = [(at, after > before) for (_, before), (at, after) in itertools.pairwise(sizes)]
+            for (first, up), (_, again), (second, last) in zip(steps, steps[1:], steps[2:], strict=False):
+                if up and not again and last and not any(first < at <= second for at in events):
+                    assert second - first >= controller_groups.FIRST_PAUSE * 0.75, (name, asg.changes, events)
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):

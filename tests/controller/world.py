@@ -95,7 +95,7 @@ class ASG:
     """A group of the cloud's."""
 
     desired: int = 0
-    max_size: int = 100
+    max_size: int = 100_000
     capacity: int = 1_000_000
     failures: list[Failure] = field(default_factory=list)
     code: str = CAPACITY
