@@ -10,14 +10,14 @@ from __future__ import annotations
 import warnings
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Callable, Collection, Iterator, Mapping, NoReturn, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Collection, Iterator, Mapping, Sequence
 
 from cloudfn import execution
 from cloudfn import image_arguments as arguments
-from cloudfn.exception import InvalidError, UnimplementedError
+from cloudfn.exception import InvalidError
 from cloudfn.files import Ignore
 from cloudfn.image_arguments import Read, dockerignore, non_python_files
-from cloudfn.image_recipe import Recipe
+from cloudfn.image_packages import PackageSteps, unimplemented
 
 if TYPE_CHECKING:
     from typing import Concatenate, ParamSpec
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
 
 
-class Image(Recipe):
+class Image(PackageSteps):
     """Start from a factory (`Image.debian_slim`, `Image.from_registry`, `Image.micromamba`), then chain steps.
 
     Arguments that all build steps share: `force_build` builds even where a finished image is there; `env` are
@@ -132,206 +132,12 @@ class Image(Recipe):
     @classmethod
     def from_id(cls, image_id: str, client: Any = None) -> Image:
         """Not there: images are named by what is in them."""
-        _unimplemented("from_id", "Describe the image by its steps; a finished build is found again by itself.")
+        unimplemented("from_id", "Describe the image by its steps; a finished build is found again by itself.")
 
     @staticmethod
     def from_name(name: str, *, environment_name: str | None = None, client: Any = None) -> Image:
         """Not there: images are named by what is in them."""
-        _unimplemented("from_name", "Describe the image by its steps; a finished build is found again by itself.")
-
-    # Python packages
-
-    def pip_install(
-        self,
-        *packages: str | list[str],
-        find_links: str | None = None,
-        index_url: str | None = None,
-        extra_index_url: str | None = None,
-        pre: bool = False,
-        extra_options: str = "",
-        force_build: bool = False,
-        env: dict[str, str | None] | None = None,
-        secrets: Collection[Secret] | None = None,
-        gpu: str | None = None,
-    ) -> Image:
-        """Install packages with pip's rules.
-
-        Args:
-            packages: requirements ("numpy", "torch>=2"), or lists of them; none at all leaves the image as it is.
-            find_links: a folder or page of wheels.
-            index_url: an index instead of PyPI.
-            extra_index_url: an index beside it.
-            pre: take pre-releases too.
-            extra_options: further options as on a command line ("--no-build-isolation").
-
-        Raises:
-            InvalidError: a requirement that is empty, no string or an option.
-        """
-        names = arguments.packages("pip_install", packages)
-        options = arguments.install(
-            "pip_install", find_links, index_url, extra_index_url, pre, extra_options, force_build, env, gpu
-        )
-        return self._with("pip_install", {"packages": names, **options}, (), secrets) if names else self
-
-    def uv_pip_install(
-        self,
-        *packages: str | list[str],
-        requirements: list[str] | None = None,
-        find_links: str | None = None,
-        index_url: str | None = None,
-        extra_index_url: str | None = None,
-        pre: bool = False,
-        extra_options: str = "",
-        force_build: bool = False,
-        uv_version: str | None = None,
-        env: dict[str, str | None] | None = None,
-        secrets: Collection[Secret] | None = None,
-        gpu: str | None = None,
-    ) -> Image:
-        """Install packages with uv. Like `pip_install`, and:
-
-        Args:
-            requirements: local requirements files.
-            uv_version: the uv to use, where the builder can choose.
-        """
-        names = arguments.packages("uv_pip_install", packages)
-        files = arguments.strings("uv_pip_install", "requirements", requirements)
-        if not names and not files:
-            return self
-        options = arguments.install(
-            "uv_pip_install", find_links, index_url, extra_index_url, pre, extra_options, force_build, env, gpu
-        )
-        args = {"packages": names, "uv_version": uv_version, **options}
-        return self._with("uv_pip_install", args, [arguments.file_read(file) for file in files], secrets)
-
-    def pip_install_from_requirements(
-        self,
-        requirements_txt: str,
-        find_links: str | None = None,
-        *,
-        index_url: str | None = None,
-        extra_index_url: str | None = None,
-        pre: bool = False,
-        extra_options: str = "",
-        force_build: bool = False,
-        env: dict[str, str | None] | None = None,
-        secrets: Collection[Secret] | None = None,
-        gpu: str | None = None,
-    ) -> Image:
-        """Install what a local requirements file lists. Options as in `pip_install`."""
-        kind = "pip_install_from_requirements"
-        options = arguments.install(
-            kind, find_links, index_url, extra_index_url, pre, extra_options, force_build, env, gpu
-        )
-        return self._with(kind, options, [arguments.file_read(requirements_txt)], secrets)
-
-    def pip_install_from_pyproject(
-        self,
-        pyproject_toml: str,
-        optional_dependencies: list[str] = [],  # noqa: B006
-        *,
-        find_links: str | None = None,
-        index_url: str | None = None,
-        extra_index_url: str | None = None,
-        pre: bool = False,
-        extra_options: str = "",
-        force_build: bool = False,
-        env: dict[str, str | None] | None = None,
-        secrets: Collection[Secret] | None = None,
-        gpu: str | None = None,
-    ) -> Image:
-        """Install the dependencies, not the project, of a local pyproject.toml. Options as in `pip_install`.
-
-        Args:
-            pyproject_toml: path of the file.
-            optional_dependencies: names of its optional groups to install too.
-        """
-        kind = "pip_install_from_pyproject"
-        extras = arguments.strings(kind, "optional_dependencies", optional_dependencies)
-        options = arguments.install(
-            kind, find_links, index_url, extra_index_url, pre, extra_options, force_build, env, gpu
-        )
-        return self._with(kind, {"extras": extras, **options}, [arguments.file_read(pyproject_toml)], secrets)
-
-    def uv_sync(
-        self,
-        uv_project_dir: str = "./",
-        *,
-        force_build: bool = False,
-        groups: list[str] | None = None,
-        extras: list[str] | None = None,
-        frozen: bool = True,
-        extra_options: str = "",
-        uv_version: str | None = None,
-        env: dict[str, str | None] | None = None,
-        secrets: Collection[Secret] | None = None,
-        gpu: str | None = None,
-    ) -> Image:
-        """Install the locked dependencies, not the project, of a local uv project.
-
-        Args:
-            uv_project_dir: folder of its pyproject.toml and uv.lock.
-            groups: dependency groups to install too.
-            extras: optional dependencies to install too.
-            frozen: take uv.lock as it is, where there is one.
-            extra_options: further options of `uv sync`.
-            uv_version: the uv to use, where the builder can choose.
-        """
-        args = {
-            "groups": arguments.strings("uv_sync", "groups", groups),
-            "extras": arguments.strings("uv_sync", "extras", extras),
-            "not_frozen": not frozen,
-            "extra_options": arguments.options("uv_sync", extra_options),
-            "uv_version": uv_version,
-            "force_build": force_build,
-            "env": arguments.env(env),
-            "gpu": gpu,
-        }
-        folder = arguments.local(uv_project_dir)
-        reads = [arguments.file_read(folder / "pyproject.toml"), arguments.file_if_there_read(folder / "uv.lock")]
-        return self._with("uv_sync", args, reads, secrets)
-
-    def pip_install_private_repos(
-        self,
-        *repositories: str,
-        git_user: str,
-        find_links: str | None = None,
-        index_url: str | None = None,
-        extra_index_url: str | None = None,
-        pre: bool = False,
-        extra_options: str = "",
-        gpu: str | None = None,
-        env: dict[str, str | None] | None = None,
-        secrets: Collection[Secret] | None = None,
-        force_build: bool = False,
-    ) -> Image:
-        """Not there yet."""
-        _unimplemented(
-            "pip_install_private_repos",
-            'Use uv_pip_install("name @ git+ssh://git@host/owner/name"), which uses your own git access.',
-        )
-
-    def poetry_install_from_file(
-        self,
-        poetry_pyproject_toml: str,
-        poetry_lockfile: str | None = None,
-        *,
-        ignore_lockfile: bool = False,
-        force_build: bool = False,
-        with_: list[str] = [],  # noqa: B006
-        without: list[str] = [],  # noqa: B006
-        only: list[str] = [],  # noqa: B006
-        poetry_version: str | None = "latest",
-        old_installer: bool = False,
-        env: dict[str, str | None] | None = None,
-        secrets: Collection[Secret] | None = None,
-        gpu: str | None = None,
-    ) -> Image:
-        """Not there yet."""
-        _unimplemented(
-            "poetry_install_from_file",
-            "Use `poetry export` and pip_install_from_requirements, or uv_sync with a uv.lock.",
-        )
+        unimplemented("from_name", "Describe the image by its steps; a finished build is found again by itself.")
 
     # Files and code of this machine
 
@@ -427,7 +233,7 @@ class Image(Recipe):
         if raw_f.__name__ == "<lambda>":
             raise InvalidError("Image.run_function takes no lambda.", hint="Give the function a name with `def`.")
         if volumes or network_file_systems:
-            _unimplemented(
+            unimplemented(
                 "run_function with volumes", "Download into the image, or run a function that has the volume."
             )
         if timeout <= 0:
@@ -476,7 +282,7 @@ class Image(Recipe):
     ) -> Image:
         """Run shell commands. Container mode only."""
         if volumes:
-            _unimplemented("run_commands with volumes", "Run a function that has the volume instead.")
+            unimplemented("run_commands with volumes", "Run a function that has the volume instead.")
         lines = arguments.flat("run_commands", "commands", commands)
         args = {"commands": lines, "force_build": force_build, "env": arguments.env(env), "gpu": gpu}
         return self._with("run_commands", args, (), secrets) if lines else self
@@ -559,7 +365,7 @@ class Image(Recipe):
 
         place, shown = current.provider(), output.current()
         if not isinstance(place, HasMachine):
-            _unimplemented("build", f"With {type(place).__name__} an image is built where it first runs.")
+            unimplemented("build", f"With {type(place).__name__} an image is built where it first runs.")
         store = getattr(place, "secrets", None)
         place.build(self.spec, lambda line: shown.emit(Progress(line)) if shown else None, self.materials(store))
         return self
@@ -590,7 +396,7 @@ class Image(Recipe):
         client: Any = None,
     ) -> None:
         """Not there: images are named by what is in them."""
-        _unimplemented("publish", "A finished build is found again by itself.")
+        unimplemented("publish", "A finished build is found again by itself.")
 
 
 def _from_registry(
@@ -613,7 +419,3 @@ def _from_registry(
         "add_python": arguments.python_version(add_python),
     }
     return Image()._with(kind, args, (), [secret] if secret is not None else [])
-
-
-def _unimplemented(name: str, hint: str) -> NoReturn:
-    raise UnimplementedError(f"cloudfn has no Image.{name}.", hint=hint)

@@ -40,7 +40,7 @@ def _images(plan: Plan, catalogue: Catalogue) -> Iterator[CostLine]:
         amount = f"{len(own)} x {IMAGE_GIB} GiB ({', '.join(own)})"
         yield _line("machine images", catalogue.unit("image-gib-month"), len(own) * IMAGE_GIB, amount)
     if len(own) < len({group.image for group in plan.groups}):
-        yield CostLine("public machine images", 0.0, "Google's and Canonical's own images cost nothing to keep", "")
+        yield CostLine("public machine images", 0.0, "Google's and Canonical's own: none is yours to keep", "Google")
 
 
 def _secrets(plan: Plan, catalogue: Catalogue) -> Iterator[CostLine]:

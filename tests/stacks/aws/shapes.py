@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import Any, Mapping
+from typing import Mapping
 
 from cloudfn_aws.cloud import AWS
 
 from cloudfn.catalogue import SPOT, MachineType
+from cloudfn.contract.recorder import Recording, record
 from cloudfn.plan_spec import Plan
 from cloudfn.settings import NetworkSettings, Settings
-from stacks import mocked, plans
+from stacks import plans
+from stacks.answers import ACCOUNT, AWSAnswers
 
-ACCOUNT = "123456789012"
 CLOUD = AWS()
 GPU = MachineType("g4dn.xlarge", 4, 16384, "T4", 1, 16384)
 CPU = MachineType("m7i.large", 2, 8192)
@@ -49,23 +50,9 @@ def shapes() -> Mapping[str, Plan]:
 
 
 @cache
-def run(shape: str) -> mocked.Run:
+def run(shape: str) -> Recording:
     """What the stack's program registers for that plan."""
     from cloudfn_stacks.aws.program import program
 
     config = {"cloudfn:caller": "203.0.113.9/32"} if shape == "ssh from caller" else {}
-    return mocked.run(lambda: program(shapes()[shape]), _outputs, _call, config)
-
-
-def _outputs(type_: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    made: dict[str, Any] = {"arn": f"arn:aws:test:::{inputs.get('name', type_)}"}
-    if type_ == "aws:ec2/launchTemplate:LaunchTemplate":
-        made["latestVersion"] = 7
-    if type_ == "aws:lambda/functionUrl:FunctionUrl":
-        made["functionUrl"] = "https://x.lambda-url.us-east-1.on.aws/"
-    return made
-
-
-def _call(token: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    assert token == "aws:index/getCallerIdentity:getCallerIdentity", token
-    return {"accountId": ACCOUNT, "arn": f"arn:aws:iam::{ACCOUNT}:user/x", "userId": "AIDA", "id": ACCOUNT}
+    return record(lambda: program(shapes()[shape]), AWSAnswers(), config)

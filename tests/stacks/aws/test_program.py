@@ -10,8 +10,10 @@ import pulumi
 import pytest
 
 from cloudfn import plan_json
+from cloudfn.contract.recorder import record
 from cloudfn.exception import InvalidError
-from stacks import mocked, sdk_types
+from stacks import sdk_types
+from stacks.answers import AWSAnswers
 from stacks.aws import shapes
 
 ALL = sorted(shapes.shapes())
@@ -151,7 +153,7 @@ def test_no_value_of_a_secret_is_in_the_stack(shape: str) -> None:
 
 @each
 def test_it_exports_what_callers_need(shape: str) -> None:
-    exports, plan = shapes.run(shape).exports, shapes.shapes()[shape]
+    exports, plan = shapes.run(shape).outputs, shapes.shapes()[shape]
     assert plan_json.from_json(exports["plan"]) == plan
     assert exports["bucket"] == f"demo-main-{shapes.ACCOUNT}-us-east-1"
     assert exports["controller_url"].startswith("https://")
@@ -186,7 +188,7 @@ def test_without_the_callers_address_nothing_is_opened() -> None:
     from cloudfn_stacks.aws.program import program
 
     with pytest.raises(pulumi.ConfigMissingError, match="cloudfn:caller"):
-        mocked.run(lambda: program(shapes.shapes()["ssh from caller"]), shapes._outputs, shapes._call)
+        record(lambda: program(shapes.shapes()["ssh from caller"]), AWSAnswers())
 
 
 def test_each_region_has_its_own_provider_and_network() -> None:
@@ -250,5 +252,5 @@ def test_a_plan_decides_which_zones() -> None:
 
     plan = shapes.shapes()["plain"]
     fewer = tuple(each for each in plan.resources if "use1-az3" not in each.name)
-    run = mocked.run(lambda: program(replace(plan, resources=fewer)), shapes._outputs, shapes._call)
+    run = record(lambda: program(replace(plan, resources=fewer)), AWSAnswers())
     assert sorted((made.type, made.name) for made in run.resources) == sorted((each.type, each.name) for each in fewer)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cloudfn.contract.recorder import Recording, record
 from cloudfn.plan_spec import Plan
-from stacks.gcp.recorder import Recording, record
+from stacks.answers import GoogleAnswers
 from stacks.gcp.shapes import shapes
 
 HERE = Path(__file__).parent
@@ -27,7 +28,7 @@ def _recorded(name: str) -> tuple[Plan, Recording]:
     from cloudfn_stacks.gcp.program import program
 
     plan = shapes()[name]
-    return plan, record(lambda: program(plan), {"cloudfn:caller": CALLER})
+    return plan, record(lambda: program(plan), GoogleAnswers(), {"cloudfn:caller": CALLER})
 
 
 @pytest.fixture(params=list(shapes()))

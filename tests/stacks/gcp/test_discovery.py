@@ -7,9 +7,9 @@ from typing import Any, Callable
 
 import pytest
 
+from cloudfn.contract.recorder import Recording
 from cloudfn.plan_spec import Plan
 from stacks.gcp import discovery
-from stacks.gcp.recorder import Recording
 
 Shapes = dict[str, tuple[Plan, Recording]]
 TEMPLATE = "gcp:compute/instanceTemplate:InstanceTemplate"
@@ -47,7 +47,7 @@ BROKEN: list[tuple[str, str, str, Break, str]] = [
 
 @pytest.mark.parametrize(("shape", "type", "what", "break_", "message"), BROKEN, ids=[case[2] for case in BROKEN])
 def test_finds(shaped: Shapes, shape: str, type: str, what: str, break_: Break, message: str) -> None:
-    good = next(iter(shaped[shape][1].of(type).values()))
+    good = next(iter(shaped[shape][1].of(type)))
     broken = copy.deepcopy(dict(good.inputs))
     assert discovery.faults(type, broken) == []
     break_(broken)

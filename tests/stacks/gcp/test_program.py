@@ -11,12 +11,13 @@ from cloudfn_gcp.cloud import GCP
 from cloudfn_stacks.gcp.program import program
 
 from cloudfn.catalogue import SPOT
+from cloudfn.contract.recorder import Recording, record
 from cloudfn.exception import InvalidError
 from cloudfn.plan_json import from_json
 from cloudfn.plan_spec import Plan
 from stacks import sdk_types
+from stacks.answers import GoogleAnswers
 from stacks.gcp import discovery
-from stacks.gcp.recorder import Recording, record
 from stacks.gcp.shapes import PROJECT, shapes
 
 Shape = tuple[Plan, Recording]
@@ -44,7 +45,7 @@ def test_all_that_can_have_labels_has_them(shape: Shape) -> None:
     assert {found.type.rpartition(":")[2] for found in labelled} >= {"Bucket", "InstanceTemplate", "Function"}
     for found in labelled:
         assert found.inputs["labels"] == plan.tags, found.name
-    for template in recording.of(TEMPLATE).values():
+    for template in recording.of(TEMPLATE):
         assert [disk["labels"] for disk in template.inputs["disks"]] == [plan.tags]
 
 
@@ -77,14 +78,14 @@ def test_nothing_that_compute_would_refuse(shape: Shape) -> None:
 
 def test_nothing_is_open_to_everybody(shape: Shape) -> None:
     plan, recording = shape
-    for rule in recording.of(FIREWALL).values():
+    for rule in recording.of(FIREWALL):
         assert rule.inputs["direction"] == "INGRESS"
         assert rule.inputs["targetTags"] == [f"{plan.prefix}-machine"]
         if "allows" in rule.inputs:
             assert rule.inputs["allows"] == [{"protocol": "tcp", "ports": ["22"]}]
             assert rule.inputs["sourceRanges"]
             assert not any(block.endswith("/0") for block in rule.inputs["sourceRanges"])
-    for template in recording.of(TEMPLATE).values():
+    for template in recording.of(TEMPLATE):
         assert template.inputs["tags"] == [f"{plan.prefix}-machine"]
 
 
@@ -123,7 +124,7 @@ def test_machines(shape: Shape) -> None:
 
 
 def test_groups_do_nothing_by_themselves(shape: Shape) -> None:
-    for found in shape[1].of(MANAGER).values():
+    for found in shape[1].of(MANAGER):
         assert found.inputs["updatePolicy"]["type"] == "OPPORTUNISTIC"
         assert found.inputs["updatePolicy"]["instanceRedistributionType"] == "NONE"
         assert found.inputs["updatePolicy"]["maxSurgeFixed"] == 0
@@ -136,7 +137,7 @@ def test_groups_do_nothing_by_themselves(shape: Shape) -> None:
 
 
 def test_a_template_is_replaced_before_it_goes(shape: Shape) -> None:
-    for found in shape[1].of(TEMPLATE).values():
+    for found in shape[1].of(TEMPLATE):
         assert "name" not in found.inputs and not found.deleted_first
         assert len(found.inputs["namePrefix"]) <= 37
 
@@ -147,14 +148,13 @@ def test_another_disk_changes_the_template_and_not_the_group() -> None:
 
     before = shapes()["one GPU, built in"]
     after = replace(before, groups=(replace(before.groups[0], disk_gib=500),))
-    old, new = record(lambda: program(before)), record(lambda: program(after))
+    old, new = record(lambda: program(before), GoogleAnswers()), record(lambda: program(after), GoogleAnswers())
     name = before.groups[0].name
     assert old.one(TEMPLATE, name) != new.one(TEMPLATE, name)
     assert old.one(MANAGER, name) == new.one(MANAGER, name)
-    for resources in (old.resources, new.resources):
-        resources.sort(key=lambda found: (found.type, found.name))
     same = [
-        [f for f in resources if f.name != name and f.type != OBJECT] for resources in (old.resources, new.resources)
+        {(f.type, f.name): f for f in recording.resources if f.name != name and f.type != OBJECT}
+        for recording in (old, new)
     ]
     assert len(same[0]) > 40 and same[0] == same[1]
     # Its source is an object of Pulumi's that equals nothing; its name holds the code's digest.
@@ -186,7 +186,7 @@ def test_exports(shape: Shape) -> None:
 def test_state_holds_no_secret(shaped: Mapping[str, Shape]) -> None:
     plan, recording = shaped["two groups and secrets"]
     assert not [found for found in recording.resources if "ersion" in found.type.rpartition(":")[2]]
-    made = recording.of("gcp:secretmanager/secret:Secret")
+    made = recording.named("gcp:secretmanager/secret:Secret")
     assert set(made) == {f"secret-{secret.name}" for secret in plan.secrets}
     named = {resource.rpartition("/")[2] for role in plan.roles for s in role.statements for resource in s.resources}
     for found in made.values():
@@ -205,38 +205,38 @@ def test_ssh_comes_from_the_named_or_the_caller(shaped: Mapping[str, Shape]) -> 
 def test_ssh_without_a_known_caller_is_refused() -> None:
     plan = shapes()["the caller's ssh"]
     with pytest.raises(InvalidError, match="nobody said which"):
-        record(lambda: program(plan))
+        record(lambda: program(plan), GoogleAnswers())
 
 
 def test_everybody_as_the_caller_is_refused() -> None:
     plan = shapes()["the caller's ssh"]
     with pytest.raises(InvalidError, match="whole internet"):
-        record(lambda: program(plan), {"cloudfn:caller": "0.0.0.0/0"})
+        record(lambda: program(plan), GoogleAnswers(), {"cloudfn:caller": "0.0.0.0/0"})
 
 
 def test_an_existing_network_is_closed_to_its_other_rules(shaped: Mapping[str, Shape]) -> None:
     _, recording = shaped["existing network"]
-    rules = recording.of(FIREWALL)
+    rules = recording.named(FIREWALL)
     assert rules["deny"].inputs["denies"] == [{"protocol": "all"}]
     # The default network's own rules have 65534; a lower number wins.
     assert rules["allow-ssh"].inputs["priority"] < rules["deny"].inputs["priority"] < 65534
     assert not recording.of("gcp:compute/network:Network")
-    (template,) = recording.of(TEMPLATE).values()
+    (template,) = recording.of(TEMPLATE)
     link = f"projects/{PROJECT}/regions/us-central1/subnetworks/default"
     assert template.inputs["networkInterfaces"][0]["subnetwork"] == link
 
 
 def test_a_shared_networks_rules_are_in_its_project(shaped: Mapping[str, Shape]) -> None:
     _, recording = shaped["shared and private network"]
-    assert {rule.inputs["project"] for rule in recording.of(FIREWALL).values()} == {"host-project"}
+    assert {rule.inputs["project"] for rule in recording.of(FIREWALL)} == {"host-project"}
 
 
 def test_each_region_has_a_subnet(shaped: Mapping[str, Shape]) -> None:
     _, recording = shaped["two regions"]
-    subnets = recording.of("gcp:compute/subnetwork:Subnetwork")
+    subnets = recording.named("gcp:compute/subnetwork:Subnetwork")
     assert {found.inputs["region"] for found in subnets.values()} == {"us-central1", "europe-west4"}
     assert all(found.inputs["privateIpGoogleAccess"] for found in subnets.values())
-    assert {found.inputs["region"] for found in recording.of(MANAGER).values()} == {"us-central1", "europe-west4"}
+    assert {found.inputs["region"] for found in recording.of(MANAGER)} == {"us-central1", "europe-west4"}
     assert recording.one("gcp:storage/bucket:Bucket", "bucket")["location"] == "US-CENTRAL1"
     assert len({found.inputs["ipCidrRange"] for found in subnets.values()}) == 2
 
@@ -244,27 +244,29 @@ def test_each_region_has_a_subnet(shaped: Mapping[str, Shape]) -> None:
 def test_zones_of_the_configuration() -> None:
     plan = shapes()["one GPU, attached"]
     zones = ["us-central1-a", "us-central1-c"]
-    recording = record(lambda: program(plan), {"cloudfn:zones": json.dumps({plan.groups[0].name: zones})})
+    recording = record(
+        lambda: program(plan), GoogleAnswers(), {"cloudfn:zones": json.dumps({plan.groups[0].name: zones})}
+    )
     found = recording.one(MANAGER, plan.groups[0].name)
     assert found["distributionPolicyZones"] == zones
     assert discovery.faults(MANAGER, found) == []
 
 
 def test_attached_and_built_in_gpus(shaped: Mapping[str, Shape]) -> None:
-    attached = shaped["one GPU, attached"][1].of(TEMPLATE).values()
+    attached = shaped["one GPU, attached"][1].of(TEMPLATE)
     assert [found.inputs["guestAccelerators"] for found in attached] == [[{"type": "nvidia-tesla-t4", "count": 1}]]
-    built_in = shaped["one GPU, built in"][1].of(TEMPLATE).values()
+    built_in = shaped["one GPU, built in"][1].of(TEMPLATE)
     assert not any(found.inputs.get("guestAccelerators") for found in built_in)
 
 
 def test_an_image_of_ones_own(shaped: Mapping[str, Shape]) -> None:
-    (template,) = shaped["own image and tags"][1].of(TEMPLATE).values()
+    (template,) = shaped["own image and tags"][1].of(TEMPLATE)
     assert template.inputs["disks"][0]["sourceImage"] == f"projects/{PROJECT}/global/images/family/mine"
 
 
 def test_only_the_controllers_clock_and_callers_may_call_it(shape: Shape) -> None:
     plan, recording = shape
-    invokers = recording.of("gcp:cloudrunv2/serviceIamMember:ServiceIamMember")
+    invokers = recording.named("gcp:cloudrunv2/serviceIamMember:ServiceIamMember")
     assert set(invokers) == {"call-invoke", "machine-invoke", "schedule-invoke"}
     job = recording.one("gcp:cloudscheduler/job:Job", "controller")
     target = job["httpTarget"]
@@ -288,7 +290,7 @@ def test_without_a_project_nothing_is_made() -> None:
 
     plan = shapes()["no GPU"]
     with pytest.raises(InvalidError, match="which project"):
-        record(lambda: program(replace(plan, settings=replace(plan.settings, account=""))))
+        record(lambda: program(replace(plan, settings=replace(plan.settings, account=""))), GoogleAnswers())
 
 
 def test_the_project_of_the_configuration() -> None:
@@ -296,6 +298,6 @@ def test_the_project_of_the_configuration() -> None:
 
     plan = shapes()["no GPU"]
     plan = replace(plan, settings=replace(plan.settings, account=""))
-    recording = record(lambda: program(plan), {"gcp:project": "another-project"})
+    recording = record(lambda: program(plan), GoogleAnswers(), {"gcp:project": "another-project"})
     assert recording.outputs["bucket"] == f"{plan.prefix}-another-project"
     assert {found.inputs.get("project", "another-project") for found in recording.resources} == {"another-project"}
