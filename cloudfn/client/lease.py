@@ -27,6 +27,10 @@ _MAX_WINDOW = 4096
 STALL = 0.03  # seconds of silence after which nothing more is sent to a worker, and what it has not begun is taken back
 _SPIN_MEAN = 0.00005  # seconds that an input takes at most for its caller to look for the answer without sleeping
 _SPIN = 0.0002  # seconds after which it sleeps all the same
+_MISSES = (
+    3  # such looks in a row in vain: the answer comes from farther away (by SSH), and they only take a core from it
+)
+_REST = 256  # calls for which it is then not tried
 _ACK_BYTES = 1 << 20
 _ACK_FRAMES = 256
 
@@ -66,6 +70,8 @@ class Lease:
         self.reader: FrameReader
         self.stream: FrameStream | None = None
         self.seq = 0  # of the last frame that we have
+        self._misses = 0
+        self._rest = 0
         self._extra = extra
         self._unacknowledged = 0
         self._unacknowledged_frames = 0
@@ -173,11 +179,18 @@ class Lease:
         than such a call does. Whoever else wants this core, the worker too, has it in between."""
         if self.mean is None or self.mean > _SPIN_MEAN:
             return False
+        if self._rest:
+            self._rest -= 1
+            return False
         end = time.monotonic() + _SPIN
         while not self._poll(0):
             os.sched_yield()
             if time.monotonic() > end:
+                self._misses += 1
+                if self._misses >= _MISSES:
+                    self._misses, self._rest = _MISSES - 1, _REST
                 return False
+        self._misses = 0
         return True
 
     def received_direct(self, frame: Frame) -> None:

@@ -69,7 +69,8 @@ def _call(plan: Plan) -> Role:
         ),
         _lists((*objects, "machines/*")),
     ]
-    statements += _tunnels(plan) if plan.road.kind == "helper" else [_sees_addresses(plan)]
+    if plan.road.kind == "helper":
+        statements += _tunnels(plan)
     return Role("call", "whoever calls functions: attach the policy {prefix}-call to them", "", tuple(statements))
 
 
@@ -242,16 +243,6 @@ def _tunnels(plan: Plan) -> list[Statement]:
             _in_regions(plan),
         ),
     ]
-
-
-def _sees_addresses(plan: Plan) -> Statement:
-    return Statement(
-        "SeeAddresses",
-        "finds the addresses of machines; AWS knows no narrower resource for this",
-        ("ec2:DescribeInstances",),
-        ("*",),
-        _in_regions(plan),
-    )
 
 
 def _in_regions(plan: Plan) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
 from cloudfn.controlled_fleet import ControlledFleet
+from cloudfn.cost.ledger import MachineDay, paged
 from cloudfn.descriptor import Descriptor
 from cloudfn.exception import NotFoundError, PermissionDeniedError
 from cloudfn.folders import state_dir
@@ -48,6 +49,10 @@ class AWSProvider(HasFleet):
 
     def machines(self, app: str) -> AWSMachines:
         return AWSMachines(Stack(self._session, self._environments, app), self._identity)
+
+    def ledger(self, app: str, since: str, until: str) -> Sequence[MachineDay]:
+        stack = Stack(self._session, self._environments, app)
+        return paged(lambda first, last: stack.ask("ledger", since=first, until=last), since, until)
 
     def known_apps(self) -> Sequence[str]:
         return self._environments.known()

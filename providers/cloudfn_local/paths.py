@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cloudfn.folders import CACHE_VARIABLE as CACHE_VARIABLE
 from cloudfn.folders import STATE_VARIABLE as STATE_VARIABLE
-from cloudfn.folders import cache_dir
+from cloudfn.folders import cache_dir as cache_dir
 from cloudfn.folders import state_dir as state_dir
 
 
