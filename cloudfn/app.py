@@ -56,6 +56,8 @@ class App:
         InvalidError: an argument that can never work.
     """
 
+    is_deployed = False
+
     def __init__(
         self,
         name: str | None = None,
@@ -146,7 +148,7 @@ class App:
 
         Args:
             image: what its workers have installed; the app's where None.
-            schedule: when it runs by itself (needs a deployed app; recorded until then).
+            schedule: when it runs by itself, while the app runs or is deployed.
             env: environment variables; one whose value is None is left out.
             secrets: more environment variables, after the app's.
             gpu: a GPU ("T4", "H100:8", "any"), or a list of them to fall back along.
@@ -322,10 +324,32 @@ class App:
     def lookup(
         name: str, *, client: Any = None, environment_name: str | None = None, create_if_missing: bool = False
     ) -> App:
-        """A deployed app: not available yet."""
-        raise UnimplementedError(
-            f"App.lookup({name!r}): there are no deployed apps yet.", hint="Use `with app.run():`."
-        )
+        """A deployed app; its functions and classes are in `registered_functions` and `registered_classes`.
+
+        Args:
+            name: its name.
+            client, environment_name, create_if_missing: accepted for compatibility; must be left out.
+
+        Raises:
+            NotFoundError: no such app is deployed.
+        """
+        from cloudfn import function
+        from cloudfn.deployed_app import DeployedApp, check_lookup
+
+        missing = create_if_missing or None
+        check_lookup("App.lookup", name, client=client, environment_name=environment_name, create_if_missing=missing)
+        deployed = DeployedApp(name)
+        before = known_apps.find(name)
+        app = App(name, tags=dict(deployed.tags))
+        if isinstance(before, App):
+            known_apps.remember(before)  # the one whose code is here stays the one that references find
+        app.sessions, app.is_deployed = deployed.sessions, True
+        for tag, described in deployed.functions.items():
+            if described["is_class"]:
+                app._classes[tag] = classes.from_description(deployed, described)
+            else:
+                app._functions[tag] = function.from_description(deployed, described)
+        return app
 
     def deploy(
         self,
@@ -336,11 +360,29 @@ class App:
         client: Any = None,
         strategy: str = "rolling",
     ) -> App:
-        """Keep the app running without this process: not available yet."""
-        raise UnimplementedError(
-            f"app.deploy() of '{self.label}': apps cannot be deployed yet.",
-            hint="Use `with app.run():` or `cloudfn run`.",
-        )
+        """Hand the app to this machine's host, which keeps it running without this process.
+
+        A new version takes over at once: what waits runs on it, what has begun ends on the version before.
+
+        Args:
+            name: what it is deployed as; the app's own name where None.
+            tag: a word on this version, shown by `cloudfn app history`.
+            strategy: only "rolling".
+            environment_name, client: accepted for compatibility; must be None.
+
+        Raises:
+            ImageBuildError, InvalidError, NotFoundError, SerializationError: as when it is run.
+            ResourceUnavailableError: the host could not be started.
+        """
+        from cloudfn.deploy import deploy
+        from cloudfn.deployed_app import check_lookup
+
+        name = self.label if name is None else _check_name("app", name)
+        check_lookup("app.deploy", name, environment_name=environment_name, client=client)
+        if strategy != "rolling":
+            raise InvalidError(f"app.deploy(strategy={strategy!r}): there is only 'rolling'.")
+        deploy(self, name, tag)
+        return self
 
     def _options(self, given: Mapping[str, Any], where: str) -> Options:
         given = {name: value for name, value in given.items() if name not in ("self", "name", "is_generator")}

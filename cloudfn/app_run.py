@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from cloudfn.app import App
     from cloudfn.client.session import Session
+    from cloudfn.client.timer import Timer
     from cloudfn.events import Events
     from cloudfn.known_apps import Owner
     from cloudfn.provider import Machine, Report
@@ -28,6 +29,7 @@ class AppRun:
         self._machine: Machine | None = None
         self._session: Session | None = None
         self._owners: list[Owner] = []
+        self._timer: Timer | None = None
 
     def __enter__(self) -> App:
         if execution.in_worker:
@@ -84,6 +86,16 @@ class AppRun:
         for owner in self._owners:
             owner.sessions.append(self._session)
         current.started(self._session)
+        self._start_timer()
+
+    def _start_timer(self) -> None:
+        """What has a schedule runs by it, for as long as the app does."""
+        functions = self._app.registered_functions.values()
+        schedules = {f.tag: f._options.schedule for f in functions if f._options and f._options.schedule}
+        if schedules and self._session is not None:
+            from cloudfn.client.timer import Timer
+
+            self._timer = Timer(self._session, schedules)
 
     def _close(self) -> None:
         session = self._session
@@ -92,6 +104,8 @@ class AppRun:
                 self._machine.close()
             return
         self._session = None
+        if self._timer is not None:
+            self._timer.close()
         for owner in self._owners:
             if session in owner.sessions:
                 owner.sessions.remove(session)

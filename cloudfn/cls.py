@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable, Collection, Mapping, NoReturn, 
 
 from cloudfn import known_apps, parameters, partial_function
 from cloudfn.client.target import Target
-from cloudfn.exception import ExecutionError, InvalidError, InvalidTypeError, UnimplementedError
+from cloudfn.exception import ExecutionError, InvalidError, InvalidTypeError
 from cloudfn.function import Function
 from cloudfn.partial_function import CLS, PartialFunction
 
@@ -147,11 +147,12 @@ class Cls:
         environment_name: str | None = None,
         client: object = None,
     ) -> Cls:
-        """A class of a deployed app: not available yet."""
-        raise UnimplementedError(
-            f"Cls.from_name({app_name!r}, {name!r}): there are no deployed apps yet.",
-            hint="Import the class from its module and call it inside `with app.run():`.",
-        )
+        """A class of a deployed app. Arguments and errors as `Function.from_name`."""
+        from cloudfn.deployed_app import DeployedApp, check_lookup
+
+        check_lookup("Cls.from_name", app_name, version=version, environment_name=environment_name, client=client)
+        app = DeployedApp(app_name)
+        return from_description(app, app.find(name, is_class=True))
 
     def get_user_cls(self) -> type:
         """The user's own class. Raises `ExecutionError` where this process does not have it."""
@@ -192,10 +193,25 @@ class Cls:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._app.is_deployed:
+            return _restore_deployed, (self._app, self._tag, dict(self._methods), dict(self._schema), self._overrides)
         return _restore, (self._app.label, self._tag, dict(self._methods), dict(self._schema), self._overrides)
 
     def __repr__(self) -> str:
         return f"Cls({self._tag!r})"
+
+
+def from_description(app: Owner, described: Mapping[str, Any]) -> Cls:
+    """A class of a deployed app, from what its host says of it."""
+    from cloudfn.deployed_app import schema_from_json
+
+    return Cls(app, described["tag"], methods=dict(described["methods"]), schema=schema_from_json(described["schema"]))
+
+
+def _restore_deployed(
+    app: Owner, tag: str, methods: dict[str, bool], schema: parameters.Schema, overrides: Mapping[str, Any] | None
+) -> Cls:
+    return Cls(app, tag, methods=methods, schema=schema, overrides=overrides)
 
 
 def _restore(

@@ -20,10 +20,10 @@ from typing import (
 )
 
 from cloudfn import known_apps
-from cloudfn.client.current import session_for
+from cloudfn.client.current import session_for, spawner_for
 from cloudfn.client.target import Target
 from cloudfn.dual import Dual
-from cloudfn.exception import ExecutionError, InvalidError, InvalidTypeError, UnimplementedError
+from cloudfn.exception import ExecutionError, InvalidError, InvalidTypeError
 from cloudfn.results import AnyIterable, Input, Inputs, Results
 
 if TYPE_CHECKING:
@@ -282,7 +282,7 @@ class Function(Generic[P, R, L]):
     def _spawned(self, inputs: Iterable[Input]) -> FunctionCall[R]:
         from cloudfn.function_call import FunctionCall
 
-        handle = session_for(self._app, self._name).spawn(self._target, inputs)
+        handle = spawner_for(self._app, self._name).spawn(self._target, inputs)
         return FunctionCall(handle.id, handle)
 
     def _check_plain(self, method: str) -> None:
@@ -357,11 +357,22 @@ class Function(Generic[P, R, L]):
         environment_name: str | None = None,
         client: object = None,
     ) -> Function[..., Any, Any]:
-        """A function of a deployed app: not available yet."""
-        raise UnimplementedError(
-            f"Function.from_name({app_name!r}, {name!r}): there are no deployed apps yet.",
-            hint="Import the function from its module and call it inside `with app.run():`.",
-        )
+        """A function of a deployed app. `spawn` returns once the call is kept: it then outlives every process.
+
+        Args:
+            app_name: the app's name.
+            name: the function's name in it.
+            version, environment_name, client: accepted for compatibility; must be None.
+
+        Raises:
+            NotFoundError: no such app is deployed, or it has no such function.
+        """
+        from cloudfn.deployed_app import DeployedApp, check_lookup
+
+        refused = {"version": version, "environment_name": environment_name, "client": client}
+        check_lookup("Function.from_name", app_name, **refused)
+        app = DeployedApp(app_name)
+        return from_description(app, app.find(name, is_class=False))
 
     @property
     def __cloudfn_definition__(self) -> Definition:
@@ -374,10 +385,18 @@ class Function(Generic[P, R, L]):
         target = self._target
         if self._obj is not None:
             return getattr, (self._obj, target.method)
+        if self._app.is_deployed:
+            return Function, (self._app, target)
         return _restore, (self._app.label, target.tag, target.is_generator, target.overrides)
 
     def __repr__(self) -> str:
         return f"Function({self._name!r})"
+
+
+def from_description(app: Owner, described: Mapping[str, Any]) -> Function[..., Any, Any]:
+    """A function of a deployed app, from what its host says of it."""
+    ((_, is_generator),) = described["methods"]
+    return Function(app, Target(app.label, described["tag"], is_generator=is_generator))
 
 
 def _restore(label: str, tag: str, is_generator: bool, overrides: Mapping[str, Any] | None) -> Function[..., Any, Any]:

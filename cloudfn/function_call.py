@@ -9,6 +9,7 @@ from cloudfn.dual import Dual, both
 from cloudfn.exception import InvalidError, UnimplementedError
 
 if TYPE_CHECKING:
+    from cloudfn.client.deployed import DurableHandle
     from cloudfn.client.handle import CallHandle
 
 R = TypeVar("R")
@@ -18,7 +19,7 @@ T = TypeVar("T")
 class FunctionCall(Generic[R]):
     """What `spawn` and `spawn_map` answer. It can be pickled, and found again by its id while the app runs."""
 
-    def __init__(self, object_id: str, handle: CallHandle | None = None) -> None:
+    def __init__(self, object_id: str, handle: CallHandle | DurableHandle | None = None) -> None:
         """Not for users: see `from_id`."""
         self._id = object_id
         self._known = handle
@@ -29,7 +30,7 @@ class FunctionCall(Generic[R]):
         return self._id
 
     @property
-    def _handle(self) -> CallHandle:
+    def _handle(self) -> CallHandle | DurableHandle:
         if self._known is None:
             self._known = current.find_call(self._id)
         return self._known

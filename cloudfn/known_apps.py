@@ -17,6 +17,8 @@ class Owner(Protocol):
     @property
     def sessions(self) -> list[Session]: ...
     @property
+    def is_deployed(self) -> bool: ...
+    @property
     def registered_functions(self) -> Mapping[str, Any]: ...
     @property
     def registered_classes(self) -> Mapping[str, Any]: ...
@@ -24,6 +26,8 @@ class Owner(Protocol):
 
 class Reference:
     """Stands for an app whose code this process does not have: a worker that got its function by value."""
+
+    is_deployed = False
 
     def __init__(self, label: str) -> None:
         self.label = label

@@ -13,12 +13,12 @@ from typing import Any, Iterator
 
 import numpy as np
 import pytest
-from cloudfn_agent.door import refuse_public
 from cloudfn_local.provider import LocalProvider
 
 import cloudfn
 from cloudfn import head, wire
 from cloudfn.connect import connect
+from cloudfn.door import refuse_public
 from cloudfn.exception import AuthError, InvalidError
 
 app = cloudfn.App("tcp")

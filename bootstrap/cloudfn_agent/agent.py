@@ -16,6 +16,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
+from cloudfn.door import Door, Handler, answer, upgraded
 from cloudfn.exception import ResourceUnavailableError
 from cloudfn.shared import remove_files_of
 from cloudfn_agent import builds, mounts, status
@@ -26,7 +27,6 @@ from cloudfn_agent.blobs import Blobs
 from cloudfn_agent.channel import Message
 from cloudfn_agent.clients import Client
 from cloudfn_agent.config import Config
-from cloudfn_agent.door import Door, Handler, answer, upgraded
 from cloudfn_agent.drain import Drain
 from cloudfn_agent.early import EarlyZygote
 from cloudfn_agent.functions import Functions

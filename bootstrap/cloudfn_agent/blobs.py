@@ -18,8 +18,8 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Mapping
 
+from cloudfn.door import answer, upgraded
 from cloudfn.exception import InvalidError
-from cloudfn_agent.door import answer, upgraded
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _PIECE = 1 << 20

@@ -21,9 +21,9 @@ import socket
 import subprocess
 from typing import Any, Mapping, Sequence
 
+from cloudfn.door import upgraded
 from cloudfn.exception import InvalidError
 from cloudfn_agent.blobs import Blobs
-from cloudfn_agent.door import upgraded
 from cloudfn_agent.environment import base_environment
 
 _MAX_REQUEST = 16 << 20

@@ -34,7 +34,7 @@ def logs(follow: bool, which: str) -> None:
     if not follow and not path.exists():
         raise NotFoundError(f"The run {run.id} has no log.")
     for event in events(path, is_over if follow else None):
-        _print(event)
+        show_event(event)
 
 
 def pick(runs: Iterable[RunInfo], which: str) -> RunInfo:
@@ -60,12 +60,13 @@ def pick(runs: Iterable[RunInfo], which: str) -> RunInfo:
     return begun[0]
 
 
-def events(path: Path, is_over: Callable[[], bool] | None = None) -> Iterator[Event]:
+def events(path: Path, is_over: Callable[[], bool] | None = None, *, until_stopped: bool = True) -> Iterator[Event]:
     """The events of a log file.
 
     Args:
         path: the file; with `is_over` it may not exist yet.
         is_over: when given, wait for more until an event says that the app has stopped, or this is true.
+        until_stopped: False for a log that goes on through many runs.
     """
     while is_over is not None and not path.exists() and not is_over():
         time.sleep(POLL)
@@ -76,7 +77,8 @@ def events(path: Path, is_over: Callable[[], bool] | None = None) -> Iterator[Ev
             event = from_json(line)
             if event is not None:
                 yield event
-            if is_over is not None and isinstance(event, AppState) and event.state == "stopped":
+            stopped = isinstance(event, AppState) and event.state == "stopped"
+            if is_over is not None and until_stopped and stopped:
                 return
 
 
@@ -100,7 +102,8 @@ def _lines(file: BinaryIO, is_over: Callable[[], bool] | None) -> Iterator[bytes
                 time.sleep(POLL)
 
 
-def _print(event: Event) -> None:
+def show_event(event: Event) -> None:
+    """Print what a worker printed, as it did."""
     if isinstance(event, Log):
         write_bytes(sys.stdout if event.stream == "stdout" else sys.stderr, event)
     elif isinstance(event, Notice):

@@ -14,6 +14,10 @@ from cloudfn.exception import InputCancellation
 # The help lines stand here so that `cloudfn --help` need not import the commands.
 COMMANDS = {
     "run": "Run a file's entrypoint, or one function of it.",
+    "deploy": "Hand an app to this machine's host, which keeps it running.",
+    "app": "List, show, roll back and stop deployed apps.",
+    "host": "The process that keeps deployed apps: status, stop, install.",
+    "top": "Watch what deployed apps do.",
     "plan": "Show what would exist in a cloud, and what it would cost.",
     "preview": "Show what up would do to the cloud as it is now.",
     "up": "Make what the plan shows, in your cloud account.",
@@ -39,7 +43,19 @@ COMMANDS = {
     "doctor": "Say what this machine has and lacks.",
 }
 
-IMPORTS_USER_CODE = ("run", "shell", "plan", "preview", "up", "down", "refresh", "outputs", "unlock", "export")
+IMPORTS_USER_CODE = (
+    "run",
+    "shell",
+    "deploy",
+    "plan",
+    "preview",
+    "up",
+    "down",
+    "refresh",
+    "outputs",
+    "unlock",
+    "export",
+)
 """Commands that an error of the user's own code can end."""
 
 

@@ -16,7 +16,7 @@ import click
 
 from cloudfn.cli import importer, runnable
 from cloudfn.events import AppState, Event, Events, FunctionState
-from cloudfn.exception import ExecutionError, UnimplementedError
+from cloudfn.exception import ExecutionError
 
 PATIENCE = 2.0
 """Seconds that a program has to notice that its app was stopped, before it is ended."""
@@ -26,7 +26,7 @@ PATIENCE = 2.0
 @click.option("-m", "is_module", is_flag=True, help="FILE is the dotted name of a module.")
 @click.option("-q", "--quiet", is_flag=True, help="Only what the program prints, warnings and errors.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, everything else on stderr.")
-@click.option("-d", "--detach", is_flag=True, help="Let the app go on when this command ends (not there yet).")
+@click.option("-d", "--detach", is_flag=True, help="Let the run go on when this terminal closes.")
 @click.option("--cloud", metavar="NAME", help="Where to run (local, aws); default: the provider of cloudfn.toml.")
 @click.option("--env", "environment", metavar="NAME", help="The environment; default: CLOUDFN_ENVIRONMENT, or main.")
 @click.argument("reference", metavar="FILE[::FUNCTION]")
@@ -49,7 +49,11 @@ def run(
     FUNCTION is a local entrypoint, a function, a Class.method, or one of these after an app's name (second.main).
     """
     if detach:
-        raise UnimplementedError("`cloudfn run --detach` is not there yet.", hint="Run it under tmux or nohup for now.")
+        from cloudfn.cli.detach import run_detached
+
+        flags = [flag for flag, given in (("-m", is_module), ("-q", quiet), ("--json", as_json)) if given]
+        flags += [*(["--cloud", cloud] if cloud else []), *(["--env", environment] if environment else [])]
+        raise click.exceptions.Exit(run_detached([*flags, reference, *arguments]))
     where = importer.Reference.parse(reference, is_module)
     from cloudfn.client import current
     from cloudfn.output import show

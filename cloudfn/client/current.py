@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Protocol
 
 from cloudfn import execution
+from cloudfn.deployments import APP_VARIABLE, HOST_VARIABLE, HasHost
 from cloudfn.exception import ExecutionError, NotFoundError, UnimplementedError
 
 if TYPE_CHECKING:
+    from cloudfn.client.deployed import Deployed, DeployedSession, DurableHandle
     from cloudfn.client.handle import CallHandle
     from cloudfn.client.session import Session
+    from cloudfn.deployments import HostPlace
     from cloudfn.provider import Provider
     from cloudfn.secret_store import SecretStore
 
@@ -22,6 +25,7 @@ _worker_session: Session | None = None
 _running: list[Session] = []
 _choice: tuple[Path, str | None, str | None] | None = None
 _IN_PROJECT = re.compile(rb"tool\s*\.\s*[\"']?cloudfn|\[\s*tool\s*\]")
+_deployed: dict[str, Deployed] = {}  # by the host's folder: tests have several
 
 
 class Runnable(Protocol):
@@ -36,6 +40,9 @@ class Runnable(Protocol):
     def label(self) -> str: ...
     @property
     def sessions(self) -> list[Session]: ...
+    @property
+    def is_deployed(self) -> bool:
+        """It stands for an app that was deployed, whichever process this is."""
 
 
 def install(factory: Callable[[], Session] | None) -> None:
@@ -73,7 +80,7 @@ def session_for(app: Runnable, name: str = "") -> Session:
     Raises:
         ExecutionError: the app is not running.
     """
-    if execution.in_worker:
+    if execution.in_worker and not app.is_deployed:
         return worker_session()
     if app.sessions:
         return app.sessions[-1]
@@ -81,6 +88,54 @@ def session_for(app: Runnable, name: str = "") -> Session:
         f"Function '{name}' cannot be called remotely: its app '{app.label}' is not running.",
         hint="Call it inside `with app.run():`, or start the file by `cloudfn run FILE`; `.local()` runs it here.",
     )
+
+
+def spawner_for(app: Runnable, name: str = "") -> Session | DeployedSession:
+    """The same for calls that nobody waits for: in a worker of a deployed app they outlive that worker."""
+    if execution.in_worker and not app.is_deployed:
+        import os
+
+        own = os.environ.get(APP_VARIABLE)
+        if own:
+            from cloudfn.client.deployed import DeployedSession
+
+            return DeployedSession(deployed(), own)
+    return session_for(app, name)
+
+
+def host_place() -> HostPlace:
+    """Where the host of deployed apps lives. Raises `UnimplementedError` where the provider has none."""
+    chosen = provider()
+    if not isinstance(chosen, HasHost):
+        raise UnimplementedError(
+            f"The provider {type(chosen).__name__} keeps no deployed apps yet.", hint="Unset CLOUDFN_PROVIDER."
+        )
+    return chosen.host
+
+
+def deployed() -> Deployed:
+    """The deployed apps that this process can call; the host is started when something is asked of it.
+
+    Raises:
+        ExecutionError: in a worker whose app was not deployed itself.
+    """
+    import os
+
+    from cloudfn.client.deployed import Deployed
+    from cloudfn.client.host_link import locate_from_worker
+
+    if execution.in_worker:
+        record = os.environ.get(HOST_VARIABLE)
+        if not record:
+            raise ExecutionError(
+                "A worker of an app that runs by `app.run()` does not know of any host.",
+                hint="Deploy this app too, or make the call where `app.run()` is.",
+            )
+        with _lock:
+            return _deployed.setdefault(record, Deployed(locate_from_worker))
+    place = host_place()
+    with _lock:
+        return _deployed.setdefault(place.name, Deployed(place.start))
 
 
 def started(session: Session) -> None:
@@ -164,14 +219,21 @@ def secret_store() -> SecretStore:
     return store
 
 
-def find_call(call_id: str) -> CallHandle:
-    """The call of this id, in any session of this process.
+def find_call(call_id: str) -> CallHandle | DurableHandle:
+    """The call of this id, in any session of this process, or of a deployed app.
 
     Raises:
-        ExecutionError: no app is running.
-        NotFoundError: none of the running apps knows the call.
+        ExecutionError: no app is running, and none is deployed.
+        NotFoundError: nobody knows the call.
     """
     if execution.in_worker:
+        import os
+
+        if os.environ.get(HOST_VARIABLE):
+            try:
+                return deployed().find_call(call_id)
+            except NotFoundError:
+                pass
         return worker_session().find_call(call_id)
     with _lock:
         sessions = _running[::-1]
@@ -180,6 +242,8 @@ def find_call(call_id: str) -> CallHandle:
             return session.find_call(call_id)
         except NotFoundError:
             continue
+    if _has_host():
+        return deployed().find_call(call_id)
     if not sessions:
         raise ExecutionError(
             f"The call {call_id!r} cannot be looked up: no app is running.", hint="Do it inside `with app.run():`."
@@ -187,3 +251,8 @@ def find_call(call_id: str) -> CallHandle:
     raise NotFoundError(
         f"There is no call {call_id!r} in the running app.", hint="A call is known for as long as the run that made it."
     )
+
+
+def _has_host() -> bool:
+    chosen = provider()
+    return isinstance(chosen, HasHost) and chosen.host.has_state()

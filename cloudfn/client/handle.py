@@ -27,6 +27,11 @@ class CallHandle:
         self._call = call
         self._is_generator = is_generator
 
+    @property
+    def ended(self) -> bool:
+        """Every input has a result."""
+        return len(self._call.outcomes) >= self.num_inputs
+
     def result(self, index: int = 0, timeout: float | None = None) -> Any:
         """Wait for one input's result; raises what it raised, or `ResultTimeoutError` after `timeout` seconds."""
         self._check()

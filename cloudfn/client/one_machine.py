@@ -69,11 +69,11 @@ class OneMachine:
         for future in asked:
             future.result(PATIENCE)
 
-    def attach(self, door: execution.Door) -> dict[str, FunctionPayload]:
-        """Become a client of the agent that this worker belongs to; the functions that it knows, by key."""
+    def attach(self, door: execution.Door, as_worker: bool) -> dict[str, FunctionPayload]:
+        """Become a client of an agent that runs already (`Session.attach`); the functions that it knows, by key."""
         site = self._make_site(door.address, door.key, Segments(door.shared, door.worker))
-        site.as_worker = f"&worker={door.worker}"
-        site.listen(connect(door.address, door.key, f"/control?logs=0&worker={door.worker}"))
+        site.as_worker = f"&worker={door.worker}" if as_worker else ""
+        site.listen(connect(door.address, door.key, f"/control?logs=0{site.as_worker}"))
         answer = site.ask({"op": "functions"}, "functions")
         return {
             function["key"]: FunctionPayload(function_from_json(function["spec"]))  # the agent keeps its environment

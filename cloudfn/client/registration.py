@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from cloudfn.client.call import relocations
-from cloudfn.exception import VersionError
+from cloudfn.client.target import check_python
 from cloudfn.provider import NO_MATERIALS
 from cloudfn.spec_json import function_to_json
 
@@ -41,12 +41,7 @@ class Registrar:
         """
         runtime = self._build(payload)
         written = payload.spec.code
-        if written.python and written.python != runtime.version:
-            raise VersionError(
-                f"{payload.spec.tag} goes by value from Python {written.python}, "
-                f"but its image has Python {runtime.version}",
-                hint="Put it into a module that can be imported, or give the image the same python_version.",
-            )
+        check_python(payload.spec, runtime.version)
         code = {"module": written.module, "qualname": written.qualname, "value": "", "path": "", "bundle": ""}
         if payload.bundle is not None:
             code["bundle"] = self._workshop.ship(payload.bundle.digest, payload.bundle)

@@ -33,6 +33,11 @@ class Reporter:
         self._tell: Callable[[dict[str, Any]], None] = lambda message: None
         self._last: dict[str, Any] = {}
 
+    @property
+    def workers(self) -> Mapping[str, int]:
+        """Worker processes by function."""
+        return self._workers
+
     def record(self, path: Path | None) -> None:
         """Write all events to a file, too."""
         if path is None:

@@ -88,7 +88,7 @@ class Session:
             self.close()
             raise
         self.reporter.state("ready")
-        self.reporter.watch(self.reactor, self._counts, self.tell)
+        self.reporter.watch(self.reactor, self.counts, self.tell)
 
     def _find_crew(self) -> Crew:
         provider = self._provider
@@ -97,11 +97,15 @@ class Session:
         self.reporter.record(machine.log_path)
         return OneMachine(self, provider, machine, self._report)
 
-    def attach(self, door: execution.Door) -> None:
-        """Become a client of the agent that this worker belongs to."""
+    def attach(self, door: execution.Door, *, as_worker: bool = True) -> None:
+        """Become a client of an agent that somebody else has started.
+
+        Args:
+            as_worker: it is the agent that this worker belongs to; else `door.worker` is only a name for our files.
+        """
         self.reactor.start()
         crew = self._crew = OneMachine(self, None, None, self._report)
-        for key, payload in crew.attach(door).items():
+        for key, payload in crew.attach(door, as_worker).items():
             self._keys[key] = payload
             if key == payload.spec.tag:
                 self._payloads[key] = payload
@@ -258,7 +262,25 @@ class Session:
         """Say something to the only agent of this session."""
         self._known_crew().tell(message)
 
-    def _counts(self) -> dict[str, tuple[int, int, int, int]]:
+    @property
+    def ended(self) -> BaseException | None:
+        """Why nothing can run any more; None while it can."""
+        return self._ended
+
+    @property
+    def workers(self) -> Mapping[str, int]:
+        """Worker processes of each function."""
+        return self.reporter.workers
+
+    @property
+    def door(self) -> tuple[str, bytes, str]:
+        """Address, key and shared folder of the only agent of this session, for others to attach to."""
+        crew = self._crew
+        if not isinstance(crew, OneMachine) or crew.site is None:
+            raise ExecutionError(f"the app {self.app_name} has no agent of its own")
+        return crew.site.address, crew.site.key, crew.site.segments.folder
+
+    def counts(self) -> dict[str, tuple[int, int, int, int]]:
         """Queued, running, done and failed inputs of each function."""
         totals: dict[str, tuple[int, int, int, int]] = {}
         for dispatcher in list(self._by_pool.values()):

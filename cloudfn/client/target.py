@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Mapping
 
+from cloudfn.exception import VersionError
 from cloudfn.spec import FunctionSpec, GPUSpec, Resources, RetryPolicy, SecretSpec, canonical, digest
 
 if TYPE_CHECKING:
@@ -79,6 +80,15 @@ class FunctionPayload:
     value: bytes | None = field(default=None, repr=False)
     materials: Materials = field(default_factory=_no_materials, repr=False)
     volumes: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+
+
+def check_python(spec: FunctionSpec, version: str) -> None:
+    """Raises `VersionError` for code that goes by value and that an image's Python ("3.11") cannot run."""
+    if spec.code.python and spec.code.python != version:
+        raise VersionError(
+            f"{spec.tag} goes by value from Python {spec.code.python}, but its image has Python {version}",
+            hint="Put it into a module that can be imported, or give the image the same python_version.",
+        )
 
 
 def apply_overrides(payload: FunctionPayload, overrides: Mapping[str, Any] | None) -> FunctionPayload:

@@ -14,6 +14,7 @@ from cloudfn_local import paths
 from cloudfn_local.machine import LocalMachine
 
 if TYPE_CHECKING:
+    from cloudfn_local.host_place import LocalHostPlace, LocalHostSeat
     from cloudfn_local.runs import LocalRuns
     from cloudfn_local.secret_store import SecretStore
     from cloudfn_local.storage.road import LocalRoad
@@ -54,6 +55,17 @@ class LocalProvider(HasMachine):
         if self._road is None or self._road.state != state:
             self._road = LocalRoad(state)
         return self._road
+
+    @property
+    def host(self) -> LocalHostPlace:
+        from cloudfn_local.host_place import LocalHostPlace
+
+        return LocalHostPlace()
+
+    def take_host_seat(self) -> LocalHostSeat | None:
+        from cloudfn_local.host_place import take_seat
+
+        return take_seat()
 
     def build(self, image: ImageSpec, report: Report, materials: Materials = NO_MATERIALS) -> Runtime:
         from cloudfn_local import venv

@@ -1,4 +1,4 @@
-"""The agent's one door: HTTP/1.1 on a Unix socket or on loopback.
+"""The one door of an agent, and of the host: HTTP/1.1 on a Unix socket or on loopback.
 
 `GET /healthz` answers anybody. For everything else both sides must prove themselves (`cloudfn.auth`): the first request
 carries the client's nonce and is answered 401 with the agent's proof, the second carries the client's proof. After an
