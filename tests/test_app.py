@@ -375,7 +375,12 @@ def test_run_in_a_worker_is_refused(app, monkeypatch):
 
 
 def test_not_available_yet(app):
-    for use in (app.deploy, lambda: App.lookup("x"), lambda: app.run(detach=True), lambda: app.run(client=object())):
+    for use in (
+        lambda: app.deploy(environment_name="other"),
+        lambda: App.lookup("x", create_if_missing=True),
+        lambda: app.run(detach=True),
+        lambda: app.run(client=object()),
+    ):
         with pytest.raises(UnimplementedError):
             use()
     with pytest.raises(UnimplementedError, match="Sandbox is not available"):

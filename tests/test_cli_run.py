@@ -235,11 +235,6 @@ def test_own_options_after_the_file_are_explained(folder: Folder) -> None:
     assert "--json is an option of `cloudfn run`: put it before app1.py" in folder.refused("app1.py", "--json")
 
 
-def test_detach_is_not_there_yet(folder: Folder) -> None:
-    folder.write("app1.py", "")
-    assert "--detach" in folder.refused("--detach", "app1.py", code=1)
-
-
 # Errors of user code
 
 

@@ -66,7 +66,7 @@ class Host:
         self.metrics_text = ""
         self._door = Door(
             seat.listener,
-            seat.key,
+            lambda parameters: seat.key,
             pages={"/healthz": lambda: "ok\n"},
             private_pages={"/metrics": lambda: self.metrics_text},
             handlers={"/host": self._on_peer},

@@ -35,6 +35,7 @@ from cloudfn_local.app_folder import AppFolder, write_file
 
 _READY_VARIABLE = "CLOUDFN_HOST_READY"  # number of the descriptor that the host says "ready" on
 _START_PATIENCE = 120.0  # seconds; a loaded machine that has just booted
+_LOOKS = 10
 _PATH_LIMIT = 100  # bytes of a Unix socket's path, a little below the kernel's own limit
 _PASSED = ("XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "PYTHONPATH")
 _UNIT = "cloudfn-host.service"
@@ -248,9 +249,7 @@ def take_seat() -> LocalHostSeat | None:
     folder = host_dir()
     try:
         lock = os.open(folder / "seat", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(lock):
             os.close(lock)
             return None
         os.ftruncate(lock, 0)
@@ -258,6 +257,17 @@ def take_seat() -> LocalHostSeat | None:
         return LocalHostSeat(folder, lock)
     except OSError as error:
         raise ResourceExhaustedError(f"the host has no place in {folder}: {error}") from error
+
+
+def _locked(lock: int) -> bool:
+    """Whether the seat is ours. Whoever only looks at it holds its lock for a moment, so one look is not enough."""
+    for _ in range(_LOOKS):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.05)
+    return False
 
 
 def host_dir() -> Path:
