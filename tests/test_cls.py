@@ -463,8 +463,8 @@ def test_async_hook_for_a_blocking_local_inside_of_a_loop():
 
 
 def test_not_available_and_unknown_code():
-    with pytest.raises(UnimplementedError, match="deployed"):
-        Cls.from_name("app", "Model")
+    with pytest.raises(UnimplementedError, match="version"):
+        Cls.from_name("app", "Model", version=1)
     reference = Cls(app, "Gone", methods={"f": False}, schema={})
     with pytest.raises(ExecutionError, match="only a reference"):
         reference.get_user_cls()

@@ -323,8 +323,8 @@ def test_variants_check_their_options(options):
 
 
 def test_not_available_yet():
-    with pytest.raises(UnimplementedError, match="deployed"):
-        Function.from_name("app", "f")
+    with pytest.raises(UnimplementedError, match="version"):
+        Function.from_name("app", "f", version=1)
     with pytest.raises(UnimplementedError, match="volumes"):
         double.with_options(volumes={"/data": object()})
 

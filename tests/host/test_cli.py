@@ -114,7 +114,7 @@ def test_the_unit_for_systemd(host: HostOfTest, folder: Folder, tmp_path: Path) 
     assert f'Environment="CLOUDFN_STATE_DIR={host.place.name.removesuffix("/host")}"' in text
     assert "cloudfn.host.main" in text and "KEY" not in text
     _, err = folder.run("install", command="host", code=1, XDG_CONFIG_HOME=str(tmp_path), PATH="/nonexistent")
-    assert "systemctl is not here" in err
+    assert "systemd is not here" in err
     unit = tmp_path / "systemd" / "user" / "cloudfn-host.service"
     assert "ExecStart=" in unit.read_text() and stat.S_IMODE(unit.stat().st_mode) == 0o600
 
