@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 from typing import TYPE_CHECKING, Any, Mapping
 
@@ -57,6 +58,8 @@ def describe(
         for secret in item._options.secrets:
             if not secret.spec.name:
                 secrets[secret.spec.id] = secret.resolve(store)
+        if payload.volumes:  # with the credentials of buckets
+            secrets[f"volumes {spec.tag}"] = {"json": json.dumps([dict(volume) for volume in payload.volumes])}
         root = str(payload.bundle.root) if payload.bundle is not None else ""
         schema = schema_to_json(item._schema) if spec.is_class else {}
         functions.append(DeployedFunction(spec, root, schema))

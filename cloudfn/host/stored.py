@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,8 @@ def _payload(
     environment.update(spec.env)
     bundle = StoredBundle(spec.code.bundle, Path(function.root)) if spec.code.bundle else None
     value = Path(registry.code(spec.code.value)).read_bytes() if spec.code.value else None
-    return FunctionPayload(spec, environment, cast("Bundle | None", bundle), value)
+    volumes = tuple(json.loads(kept.get(f"volumes {spec.tag}", {}).get("json", "[]")))
+    return FunctionPayload(spec, environment, cast("Bundle | None", bundle), value, volumes=volumes)
 
 
 def _values(
