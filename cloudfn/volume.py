@@ -235,7 +235,7 @@ class Volume(StoredObject):
         async for part in stream_async(link(), Request("volume.read", {"id": id, "path": normalise(path)}, again=True)):
             yield part
 
-    read_file = Dual(_read, _read_async)
+    read_file: Dual[[str], Iterator[bytes], AsyncIterator[bytes]] = Dual(_read, _read_async)
 
     @dual
     def read_file_into_fileobj(self, path: str, fileobj: BinaryIO, progress_cb: Any = None) -> Conversation[int]:

@@ -180,3 +180,20 @@ def test_classify_files_says_when_a_folder_has_no_files(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"no files under {tmp_path.resolve()}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.machine
+@pytest.mark.slow
+def test_train_on_volume() -> None:
+    first = lines_of("train_on_volume", "--rows", "2000")
+    assert first[:2] == ["prepared", "model in /data/models/line.json"]
+    assert first[2] == "in the volume: ['models/line.json', 'penguins.csv']"
+    masses = [int(re.sub(r"[^0-9]", "", line.partition(":")[2])) for line in first[3:]]
+    assert 3000 < masses[0] < 3400 and 5500 < masses[1] < 5800
+    again = lines_of("train_on_volume", "--rows", "2000")
+    assert again == ["prepared before", *first[1:]]
+
+
+def test_work_queue() -> None:
+    lines = lines_of("work_queue", "--pages", "60")
+    assert lines == ["60 pages seen, 60 visited or left to visit", "all of them: True"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -98,7 +99,7 @@ def get(name: str, remote_path: str, local_path: Path, force: bool) -> None:
     """Download a file or a folder of the volume NAME; LOCAL_PATH "-" is standard output."""
     found = _load().from_name(name)
     if str(local_path) == "-":
-        out = click.get_binary_stream("stdout")
+        out = sys.stdout.buffer
         for part in found.read_file(remote_path):
             out.write(part)
         out.flush()

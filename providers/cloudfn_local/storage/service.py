@@ -25,6 +25,7 @@ from cloudfn_local.storage.database import Database
 IDLE_VARIABLE = "CLOUDFN_STORAGE_IDLE"
 _IDLE_SECONDS = 60.0
 _SYNC_SECONDS = 1.0
+_TIDY_SECONDS = 60.0
 
 
 def main() -> None:
@@ -110,9 +111,11 @@ async def serve(place: Path, answer: int) -> None:
     os.write(answer, text.encode())
     os.close(answer)
     syncing = loop.create_task(_keep_synced(place / "objects.db-wal"))
+    tidying = loop.create_task(_keep_tidy(shown))
     await service.ended.wait()
     (place / road.RECORD).unlink(missing_ok=True)
     syncing.cancel()
+    tidying.cancel()
     handed.close()
     server.close()
     service.close()
@@ -143,6 +146,13 @@ async def _keep_synced(log: Path) -> None:
                 await loop.run_in_executor(None, _sync, log)
         except OSError:  # there is none yet
             continue
+
+
+async def _keep_tidy(shown: views.LocalViews) -> None:
+    """Views that a killed service has left, once their workers have ended."""
+    while True:
+        await asyncio.sleep(_TIDY_SECONDS)
+        await asyncio.get_running_loop().run_in_executor(None, shown.drop_unused)
 
 
 def _sync(path: Path) -> None:

@@ -74,6 +74,7 @@ class LocalViews(Workspaces):
         self._checkouts = folder / "checkouts"
         for made in (self._views, self._checkouts):
             made.mkdir(parents=True, exist_ok=True)
+        self._own: set[str] = set()  # opened here: the end of a connection closes them
         self._lock = threading.RLock()  # of checkouts, and of each view's commits
         self.drop_unused()
 
@@ -82,6 +83,7 @@ class LocalViews(Workspaces):
         token = secrets.token_hex(12)
         place = self._views / token
         with self._lock:
+            self._own.add(token)
             with self._database.transaction():
                 version, entries = self._tree.version(number), self._tree.below(number, sub)
             checkout = "" if read_only else _checkout_name(number, version, sub)
@@ -141,17 +143,18 @@ class LocalViews(Workspaces):
             row = self._database.row("SELECT checkout FROM view WHERE token = ?", (token,))
             self._database.run("DELETE FROM view WHERE token = ?", (token,))
             _remove(self._views / token)
+            self._own.discard(token)
             if row and row[0] and not self._database.row("SELECT 1 FROM view WHERE checkout = ?", (row[0],)):
                 number, version = row[0].split("-")[:2]
                 if int(version) != self._tree.version(int(number)):  # the newest one serves the next worker
                     _remove(self._checkouts / row[0])
 
     def drop_unused(self) -> None:
-        """Close views whose users have ended, or were deleted with their volume; remove what no view stands on."""
+        """Close views of a service before this one, where their users have ended; remove what no view stands on."""
         with self._lock:
             known = {row[0] for row in self._database.rows("SELECT token FROM view")}
             for place in self._views.iterdir():
-                if not _is_locked(place / "lock"):
+                if place.name not in self._own and not _is_locked(place / "lock"):
                     self.close(place.name)
                     known.discard(place.name)
             for token in known:
