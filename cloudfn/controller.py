@@ -166,11 +166,11 @@ def _serve_machine(state: State, facts: Facts, kind: str, ask: Ask, now: float) 
     if kind == "heartbeat":
         requests.state(ask.request)
         requests.integer(ask.request, "inputs", 0)
-        before = (machine.state, machine.host_key)
+        counted = machine.counts
         said = {**ask.request, "boot": requests.stages(ask.request)}
         machine.role_id = ask.caller.role_id
         machines.heartbeat(state, machine, said, ask.host_key, now)
-        return machine, (machine.state, machine.host_key) != before
+        return machine, counted and not machine.counts  # that it is ready is taken in with the next look
     if kind == "report":
         text = requests.text(ask.request, "text", "", most=100_000)[-requests.TEXT :]
         stage = requests.text(ask.request, "stage", "boot", most=100)

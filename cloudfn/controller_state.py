@@ -264,12 +264,12 @@ def _known(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _names(cls: type) -> frozenset[str]:
+def _names(cls: Any) -> frozenset[str]:
     return frozenset(each.name for each in fields(cls))
 
 
 @cache
-def _usual(cls: type) -> Mapping[str, Any]:
+def _usual(cls: Any) -> Mapping[str, Any]:
     """Defaults by field."""
     values = {each.name: each.default for each in fields(cls) if each.default is not MISSING}
     return {**values, **{each.name: each.default_factory() for each in fields(cls) if callable(each.default_factory)}}

@@ -126,3 +126,13 @@ def test_report(tmp_path: Path, cloudfn: float, floor: list[float], verdict: str
     assert f"(plots/{image.name})" in page
     texts = [element.text for element in ElementTree.parse(image).iter() if element.tag.endswith("text")]
     assert {"floor", "cloudfn", "ray", "900 µs"} <= set(texts)
+
+
+def test_the_simulation_delivers_every_call_once_and_makes_its_page() -> None:
+    from benchmarks import scale, scale_page
+
+    results = scale.measure((1, 3), 3000)
+    assert [(each["machines"], each["calls"], each["failed"]) for each in results] == [(1, 600, 0), (3, 3000, 0)]
+    page = scale_page.text({"results": results, "workers": 8, "machine": "a test"}, 0.002)
+    assert "| 3 | 24 | 3,000 |" in page
+    assert scale_page.svg(results).startswith("<svg")
