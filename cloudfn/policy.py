@@ -153,6 +153,8 @@ def _tags(plan: Plan) -> Iterator[Finding]:
 
 
 def _quotas(plan: Plan, quotas: Quotas) -> Iterator[Finding]:
+    """Too small for a function to run anywhere forbids the plan; less than was asked for is said."""
+    nowhere = stuck(plan, quotas)
     for group in plan.groups:
         allowed = quotas.get(group.name)
         if allowed is not None and allowed < group.max_machines:
@@ -160,7 +162,17 @@ def _quotas(plan: Plan, quotas: Quotas) -> Iterator[Finding]:
                 f"The account's quota allows {allowed} of {group.max_machines} {group.machine.name} in {group.region}. "
                 "Ask for a higher quota, or lower max_containers or max_machines."
             )
-            yield Finding("quota", ERROR, group.name, message)
+            yield Finding("quota", ERROR if group.name in nowhere else WARNING, group.name, message)
+
+
+def stuck(plan: Plan, quotas: Quotas) -> set[str]:
+    """Groups of functions that could run nowhere, because the quota of all of their groups is 0."""
+    return {
+        name
+        for function in plan.functions
+        if all(quotas.get(group) == 0 for group in function.groups)
+        for name in function.groups
+    }
 
 
 # -- users' own checks -----------------------------------------------------------------------------------------------

@@ -267,6 +267,15 @@ def test_the_state_is_read_where_the_engine_keeps_it(google: FakeGoogle, account
         account.read_state(settings(state=StateSettings(url="azblob://x")), "y")
 
 
+def test_rights_in_the_state_bucket_are_looked_at_first(google: FakeGoogle, account: GCPAccount) -> None:
+    account.state(settings(), create=lambda line: True)
+    google.services.denied = {"storage.objects.create", "storage.objects.list"}
+    with pytest.raises(PermissionDeniedError) as caught:
+        account.state(settings(), create=lambda line: True)
+    assert "you lack storage.objects.create, storage.objects.list" in caught.value.message
+    assert "add-iam-policy-binding gs://cloudfn-state-fake-project" in str(caught.value.hint)
+
+
 def test_an_open_state_bucket_is_closed_and_a_strangers_is_not_taken(google: FakeGoogle, account: GCPAccount) -> None:
     state = settings(state=StateSettings(url="gs://mine", secrets_provider="passphrase"))
     account.state(state, create=lambda line: True)

@@ -135,7 +135,8 @@ def test_nobody_as_owner_is_a_warning() -> None:
 
 def test_quotas_that_are_known() -> None:
     plan = good()
-    assert found(plan, {"c-small-west": 9}) == [("quota", "error", "c-small-west")]
+    assert found(plan, {"c-small-west": 9}) == [("quota", "warning", "c-small-west")]
+    assert found(plan, {"c-small-west": 0}) == [("quota", "error", "c-small-west")]
     assert found(plan, {"c-small-west": 10, "another": 0}) == []
 
 

@@ -84,8 +84,8 @@ class _Mocks(mocks.Mocks):
             return "", dict(args.inputs)
         return f"{args.name}-id", {**args.inputs, **self._answers.outputs(args.typ, args.name, args.inputs)}
 
-    def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
-        return dict(self._answers.call(args.token, args.args))
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        return dict(self._answers.call(args.token, args.args)), []
 
 
 class _Monitor(mocks.MockMonitor):
@@ -102,7 +102,7 @@ class _Monitor(mocks.MockMonitor):
             inputs = _whole(rpc.deserialize_properties(request.object))
             options = (request.provider, tuple(request.ignoreChanges), request.deleteBeforeReplace)
             self._recording.made.append(Registered(request.type, request.name, inputs, *options))
-        return super().RegisterResource(request)
+        return super().RegisterResource(request)  # type: ignore[no-untyped-call]
 
 
 def _whole(value: Any) -> Any:
@@ -133,7 +133,7 @@ def record(
     def run() -> None:
         program()
 
-    pulumi.runtime.test(run)()
+    pulumi.runtime.test(run)()  # type: ignore[no-untyped-call]
     root = settings.get_root_resource()
     assert isinstance(root, stack.Stack)
     for name, value in root.outputs.items():

@@ -135,10 +135,12 @@ class Deployment:
         found = self.account.obstacles(self.plan)
         fatal = [obstacle for obstacle in found if obstacle.fatal]
         if fatal:
+            others = [obstacle for obstacle in found if not obstacle.fatal]
             raise PreflightError(
                 f"Nothing was made: `up` would fail for {len(fatal)} reason{'s' if len(fatal) > 1 else ''}.\n"
-                + "\n".join(f"  {obstacle.check}: {obstacle.message}" for obstacle in fatal),
-                hint="\n".join(dict.fromkeys(obstacle.mend for obstacle in fatal if obstacle.mend)),
+                + _in_lines(fatal)
+                + (f"\nBesides, and not in its way:\n{_in_lines(others)}" if others else ""),
+                hint="\n".join(dict.fromkeys(obstacle.mend for obstacle in (*fatal, *others) if obstacle.mend)),
             )
         return found
 
@@ -337,6 +339,10 @@ def check_holder(error: StackLockedError) -> None:
         f"{error.message} That process still runs on this machine.",
         hint=f"Wait for it, or end it (kill {error.pid}) and run `cloudfn unlock` again; --force goes on all the same.",
     )
+
+
+def _in_lines(found: list[Obstacle]) -> str:
+    return "\n".join(f"  {obstacle.check}: {obstacle.message}" for obstacle in found)
 
 
 def _listed(left: list[Leftover]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping
 
+from cloudfn import policy
 from cloudfn.account import Identity, Obstacle
 from cloudfn.catalogue import SPOT
 from cloudfn.plan_spec import Plan, Statement
@@ -159,12 +160,13 @@ def _offerings(session: Session, plan: Plan) -> Iterator[Obstacle]:
 
 def _quotas(session: Session, plan: Plan) -> Iterator[Obstacle]:
     allowed = quotas.machines(session, plan.groups)
+    stuck = policy.stuck(plan, allowed)
     for group in plan.groups:
         most = allowed.get(group.name)
         if most is not None and most < group.max_machines:
             yield Obstacle(
                 "quota",
-                False,
+                group.name in stuck,
                 f"{group.name}: the quota of {group.region} allows {most} of at most {group.max_machines} machines",
                 f"Ask for more: {quotas.link(group)}",
             )

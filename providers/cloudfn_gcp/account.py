@@ -101,6 +101,7 @@ class GCPAccount(Account):
         projects = self._connect("cloudresourcemanager", "v1").projects()
         storage = self._connect("storage", "v1")
         location = state_bucket.ensure_bucket(storage, projects, bucket, project, region, create)
+        state_bucket.check_rights(storage, bucket)
         provider = settings.state.secrets_provider
         provider = provider or state_bucket.ensure_key(self._connect, project, location, create)
         return StateBackend(url, provider, {})

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
+from cloudfn import policy
 from cloudfn.account import Obstacle
 from cloudfn.catalogue import SPOT
 from cloudfn.plan_spec import Group, Plan
@@ -33,7 +34,7 @@ Limits = Mapping[str, float]
 def obstacles(compute: Any, plan: Plan, project: str) -> list[Obstacle]:
     """Quotas that are smaller than the plan; nothing is asked where it has no GPU."""
     found = _rooms(compute, plan, project)
-    stuck = _stuck(plan, {name: room for name, (room, _) in found.items()})
+    stuck = policy.stuck(plan, {name: room for name, (room, _) in found.items() if room is not None})
     return [
         Obstacle("quota", name in stuck, message, _request(project)) for name, (_, message) in found.items() if message
     ]
@@ -79,16 +80,6 @@ def _room(group: Group, limits: Limits) -> tuple[int | None, str]:
         f"{group.name}: the quota {least} is {limits[least]:g} {where}, "
         f"enough for {machines} of {group.max_machines} machines with {group.machine.gpu_count} each"
     )
-
-
-def _stuck(plan: Plan, room: Mapping[str, int | None]) -> set[str]:
-    """Groups of functions that could run nowhere: the others leave less than was asked for, but something."""
-    return {
-        name
-        for function in plan.functions
-        if all(room.get(group) == 0 for group in function.groups)
-        for name in function.groups
-    }
 
 
 def _request(project: str) -> str:

@@ -57,6 +57,24 @@ def ensure_bucket(storage: Any, projects: Any, bucket: str, project: str, region
     return str(found["location"]).lower()
 
 
+RIGHTS = ("storage.objects.create", "storage.objects.delete", "storage.objects.get", "storage.objects.list")
+"""What the engine does in the bucket."""
+
+
+def check_rights(storage: Any, bucket: str) -> None:
+    """Raises `PermissionDeniedError` with the rights in the bucket that the caller lacks: the engine would say no more
+    than that it was refused, and perhaps half-way."""
+    request = storage.buckets().testIamPermissions(bucket=bucket, permissions=list(RIGHTS))
+    held = call(request, f"asking what we may do in gs://{bucket}").get("permissions", ())
+    missing = [right for right in RIGHTS if right not in held]
+    if missing:
+        raise PermissionDeniedError(
+            f"In the state's bucket gs://{bucket} you lack {', '.join(missing)}.",
+            hint=f"Ask its owner: gcloud storage buckets add-iam-policy-binding gs://{bucket} "
+            "--member=user:YOU --role=roles/storage.objectUser",
+        )
+
+
 def ensure_key(connect: Connect, project: str, location: str, create: Consent) -> str:
     """Pulumi's URL of the key; raises as `ensure_bucket`."""
     keys = connect("cloudkms", "v1").projects().locations().keyRings()

@@ -99,8 +99,13 @@ def test_down_drains_what_is_deployed_and_not_what_the_file_says_now(aws: AWSWor
 
 def test_preflight_names_what_is_missing_and_makes_nothing(aws: AWSWorld) -> None:
     aws.overlay.denied.add("autoscaling:CreateAutoScalingGroup")
-    with deployment(plan_of()) as stack, pytest.raises(PreflightError, match="autoscaling:CreateAutoScalingGroup"):
+    aws.overlay.quotas["L-DB2E81BA"] = 4.0  # one machine of three
+    with deployment(plan_of()) as stack, pytest.raises(PreflightError) as caught:
         stack.obstacles()
+    fatal, _, besides = caught.value.message.partition("Besides, and not in its way:")
+    assert "autoscaling:CreateAutoScalingGroup" in fatal and "quota" not in fatal
+    assert "1 of at most 3 machines" in besides
+    assert "servicequotas" in str(caught.value.hint)
     assert not aws.log
 
 

@@ -72,7 +72,10 @@ class FakeGoogle:
         """Status and body, JSON or bytes, of one request."""
         parts = urlsplit(target)
         name, _, path = parts.path.lstrip("/").partition("/")
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        pairs = parse_qsl(parts.query, keep_blank_values=True)
+        query = dict(pairs)
+        if "permissions" in query:  # the one parameter that is given several times
+            query["permissions"] = " ".join(value for key, value in pairs if key == "permissions")
         if name == "token":
             return (
                 (400, {"error": "invalid_grant", "error_description": "Token has been expired or revoked."})

@@ -62,7 +62,7 @@ class Services:
     def answer(self, api: Api, method: Method, path: str, query: dict[str, str], body: Body) -> Any:
         """The answer of a method with behaviour of its own; None for the others."""
         if method.action == "testIamPermissions":
-            return self._test_permissions(body)
+            return self._test_permissions(body.get("permissions") or query["permissions"].split())
         if "IamPolic" in method.action:
             return policies.answer(self.store, self.project, api, method, path, body)
         if api.name == "storage":
@@ -95,10 +95,10 @@ class Services:
             return {"name": f"operations/{method.action}", "done": True, "response": answer}
         return {} if method.action == "delete" else answer
 
-    def _test_permissions(self, body: Body) -> Body:
-        if invalid := self.untestable & set(body["permissions"]):
+    def _test_permissions(self, asked: list[str]) -> Body:
+        if invalid := self.untestable & set(asked):
             raise errors.invalid(f"Permission {min(invalid)} is not valid for this resource.")
-        return {"permissions": [name for name in body["permissions"] if name not in self.denied]}
+        return {"permissions": [name for name in asked if name not in self.denied]}
 
     # -- functions -----------------------------------------------------------------------------------------------
 
