@@ -31,7 +31,7 @@ class Accounts:
         for pool in pools:
             lived, busy, done = pool.lived, pool.busy, pool.done
             for worker in pool.workers:
-                slot = workforce.slots.read(worker.number)
+                slot = worker.slot()
                 lived += now - worker.started
                 busy += slot.busy + (max(0.0, now - slot.started) if slot.running else 0.0)
                 done += slot.done

@@ -37,6 +37,7 @@ from cloudfn_agent.placement import Placement
 from cloudfn_agent.pool import Lease, Pool, Request, Resumption, State, Worker
 from cloudfn_agent.sessions import Sessions, scoped
 from cloudfn_agent.storage import Storage
+from cloudfn_agent.users import Users
 from cloudfn_agent.warden import Warden
 from cloudfn_agent.workforce import CANCELLED, Workforce
 
@@ -57,8 +58,9 @@ class Agent:
         self.config = config
         self._loop = asyncio.get_running_loop()
         self._owner = owner
-        slots = config.folder / "slots"
-        house = House(config.address, slots, config.runtime, config.shared, mounts.wrap, early, config.storage)
+        users = Users(Path(config.homes)) if config.homes else None
+        folder, shared = config.folder, config.shared
+        house = House(config.address, folder, config.runtime, shared, mounts.wrap, early, config.storage, users)
         self._workforce = Workforce(house, self, warden, config.exit_patience)
         self.functions = Functions()
         self._pools = self.functions.pools
@@ -70,7 +72,9 @@ class Agent:
         self._stop_timers: dict[Pool, asyncio.TimerHandle] = {}
         self._told: dict[tuple[str, str], tuple[int, int]] = {}  # see `note_counts`
         self._sessions = Sessions(self.functions, self._workforce, config, self.on_session_over)
-        self._placement = Placement(self._pools, self._workforce, config.cores, config.memory, self._recall)
+        self._placement = Placement(
+            self._pools, self._workforce, config.cores, config.memory, self._recall, config.gpus
+        )
         self._drain = Drain(self._workforce, self._leases, lambda: self._clients, self._recall, config.exit_patience)
         self._accounts = Accounts()
         self._uploads: list[Busy] = []
@@ -361,9 +365,9 @@ class Agent:
         if worker.leases or worker.state is not State.LEASED:
             return
         worker.state = State.IDLE
-        worker.idle_since = self._workforce.slots.read(worker.number).finished or time.monotonic()
+        worker.idle_since = worker.slot().finished or time.monotonic()
         pool = worker.pool
-        used_up = pool.spec.scaling.single_use and self._workforce.slots.read(worker.number).done
+        used_up = pool.spec.scaling.single_use and worker.slot().done
         if self._drain.begun:
             self._drain.release(worker)
         elif used_up or self._placement.is_starved(pool):
@@ -470,6 +474,12 @@ class Agent:
         """What only a caller knows: inputs that no worker has yet, and inputs that failed for good."""
         self._told[client.session, tag] = (queued, failed)
 
+    def allot(self, pool: Pool) -> tuple[str, ...]:
+        return self._placement.allot(pool)
+
+    def gpu_notes(self, worker: Worker) -> dict[str, Any] | None:
+        return self._placement.gpu_notes(worker)
+
     def may_grow(self, pool: Pool) -> bool:
         """Whether one more worker of a pool could be started now."""
         return not pool.ended and self._placement.may_grow(pool)
@@ -497,7 +507,7 @@ class Agent:
 
     def activity(self) -> Activity:
         """Whether anything happens here."""
-        slots = [self._workforce.slots.read(number) for number in self._workforce.by_number]
+        slots = [worker.slot() for worker in self._workforce.by_number.values()]
         waiting = sum(len(pool.requests) + len(pool.in_state(State.STARTING)) for pool in self._pools.values())
         waiting += sum(busy.busy for busy in self._uploads)
         inputs = sum(slot.running for slot in slots)

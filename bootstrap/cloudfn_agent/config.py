@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cloudfn.record import dataclass
+from cloudfn_agent.gpus import Inventory
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Config:
         owner_grace: seconds for `@exit` hooks when the process that started us has died.
         machine: it serves a machine: many apps, each in a session of its own, and it outlives all of them.
         store: folder for what clients upload, "" where they share this machine's disk.
+        homes: folder for homes of users, one for each zygote, which then runs as that user; "": all run as we do.
+        gpus: what is given out to workers; None: GPUs are left to them.
         build: command that makes images, see `cloudfn_agent.builds`; () for none.
         storage: command of this machine's storage service, see `cloudfn_agent.storage`; () for none.
     """
@@ -47,3 +50,5 @@ class Config:
     store: str = ""
     build: tuple[str, ...] = ()
     storage: tuple[str, ...] = ()
+    homes: str = ""
+    gpus: Inventory | None = None

@@ -30,6 +30,7 @@ class Logs:
         for stream in (STDOUT, STDERR):
             read, write = os.pipe()
             os.set_blocking(read, False)
+            os.fchmod(write, 0o666)  # a worker of another user may open /dev/stdout, which only its own processes can
             self._open[read] = stream
             ends.append(write)
             loop.add_reader(read, self._readable, read)

@@ -14,12 +14,14 @@ from typing import Any, Callable
 
 from cloudfn.record import dataclass
 from cloudfn.spec_json import function_to_json
-from cloudfn_agent import system
+from cloudfn_agent import confine, system
 from cloudfn_agent.channel import Channel, Message
 from cloudfn_agent.early import EarlyZygote
 from cloudfn_agent.environment import base_environment
 from cloudfn_agent.logs import Logs, Sink
 from cloudfn_agent.pool import Function
+from cloudfn_agent.slots import SlotMemory
+from cloudfn_agent.users import Users
 
 _serials = itertools.count(1)
 # Our own modules may leave bytecode behind, so that they are compiled once; what the user's code imports must not.
@@ -38,22 +40,24 @@ class House:
 
     Attributes:
         address: of the door, for workers that are clients too.
-        slots: path of the shared slots.
+        folder: the agent's own.
         runtime: folder that holds `cloudfn`, `cloudfn_agent` and `cloudpickle`, for any interpreter's `sys.path`.
         shared: folder in shared memory, or "".
         wrap: puts a mount namespace around a command: (command, runtime) -> command.
+        users: makes each zygote a user of its own, which may become one for each worker; None: all are who we are.
         early: the process that was forked to be the first zygote, until it is taken.
         storage: command of the storage service.
     """
 
     address: str
-    slots: Path
+    folder: Path
     runtime: str
     shared: str
     wrap: Callable[[list[str], dict[str, Any]], list[str]]
 
     early: list[EarlyZygote]
     storage: tuple[str, ...] = ()
+    users: Users | None = None
 
     def take_early(self, runtime: dict[str, Any]) -> EarlyZygote | None:
         """The process that waits to be a zygote, if it can be one of this runtime; otherwise it has waited in vain."""
@@ -72,15 +76,18 @@ class Process:
     def __init__(self, house: House, function: Function, logs: Logs, loop: asyncio.AbstractEventLoop) -> None:
         """Raises OSError when the interpreter cannot be started."""
         early = None if function.volumes else house.take_early(function.runtime)
+        self.first_user = 0
         self.popen: EarlyZygote | subprocess.Popen[bytes]
         if early:
             self.popen, self.channel = early, Channel(early.sock)
         else:
-            self.popen, self.channel = start_interpreter(house, function, logs)
+            self.first_user = house.users.new_range() if house.users else 0
+            self.popen, self.channel = start_interpreter(house, function, logs, self.first_user)
         self.logs = logs
         self.function = function
         self._loop = loop
         self._wrapped = bool(function.runtime["mounts"] or function.volumes)
+        self._users = itertools.cycle(range(1, confine.SIZE) if house.users else (0,))
         self.channel.send(
             {
                 "op": "init",
@@ -88,12 +95,15 @@ class Process:
                 "path": [*filter(None, [function.code["bundle"]]), *function.runtime["sys_path"]],
                 "image": function.spec.image.recipe(),
                 "workdir": function.runtime["workdir"],
-                "slots": str(house.slots),
                 "door": {"address": house.address, "app": function.app, "shared": house.shared},
             },
             [logs.out, logs.err] if early else [],
         )
         logs.close_writers()
+
+    def next_user(self) -> int:
+        """Of the next worker, in the zygote's own range; 0: the same as the zygote."""
+        return next(self._users)
 
     def load(self, function: Function) -> None:
         """Have it import a function's code. Raises OSError when it has ended or hangs."""
@@ -147,7 +157,9 @@ class Process:
         self.logs.close()
 
 
-def start_interpreter(house: House, function: Function, logs: Logs) -> tuple[subprocess.Popen[bytes], Channel]:
+def start_interpreter(
+    house: House, function: Function, logs: Logs, first_user: int
+) -> tuple[subprocess.Popen[bytes], Channel]:
     """A zygote in the image's own interpreter. Raises OSError when it cannot be started."""
     ours, theirs = socket.socketpair()
     command = [
@@ -158,6 +170,8 @@ def start_interpreter(house: House, function: Function, logs: Logs) -> tuple[sub
         str(theirs.fileno()),
         "0" if function.runtime["mounts"] or function.volumes else str(os.getpid()),
     ]
+    if house.users:
+        command = house.users.confined(first_user, command)
     if function.volumes:
         return _start_mounter(house, function, logs, command, ours, theirs)
     with theirs:
@@ -183,7 +197,7 @@ def _start_mounter(
         "argv": command,
         "storage": house.storage,
         "key": function.key,
-        "folder": str(house.slots.parent),
+        "folder": str(house.folder),
     }
     # In memory, since it holds credentials.
     descriptor = os.memfd_create("cloudfn-mounts", 0)
@@ -210,30 +224,39 @@ class Child:
     Attributes:
         serial: names it, for its zygote; never given again.
         pid: 0 until it has been forked.
+        user: its own, 0 where it is the same as ours.
+        slot: what it does, once it is a worker.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sink: Sink) -> None:
         ours, self._theirs = socket.socketpair()
         self.serial = next(_serials)
         self.pid = 0
+        self.user = 0
         self.channel = Channel(ours)
         self.logs = Logs(loop, 0, sink)
+        self.slot = SlotMemory()
 
     def ask(self, process: Process, op: str, key: str, spare: bool = False) -> None:
         """Have a zygote fork it, or a process become it; the process gets its ends, which are closed here.
 
         Raises OSError when the process has ended or hangs.
         """
-        message = {"op": op, "serial": self.serial, "key": key, "spare": spare}
+        user = process.next_user()
+        self.user = process.first_user + user
+        message = {"op": op, "serial": self.serial, "key": key, "spare": spare, "user": user}
         with self._theirs:
-            process.channel.send(message, [self._theirs.fileno(), self.logs.out, self.logs.err])
+            given = [self._theirs.fileno(), self.logs.out, self.logs.err, self.slot.descriptor]
+            process.channel.send(message, given)
         self.logs.close_writers()
+        self.slot.handed_over()
 
     def close(self) -> None:
         """Let go of it: where it has nothing to do yet, it leaves."""
         self._theirs.close()
         self.channel.close()
         self.logs.close()
+        self.slot.handed_over()
 
 
 class Zygote:

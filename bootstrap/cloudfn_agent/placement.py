@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Callable, Iterable
+from typing import Any, Callable, Iterable
 
 from cloudfn_agent import pool as pools
 from cloudfn_agent.deadlock import Holders, stuck
+from cloudfn_agent.gpus import Inventory
 from cloudfn_agent.pool import Lease, Pool, State, Worker
 from cloudfn_agent.workforce import Workforce
 
@@ -19,6 +20,7 @@ class Placement:
         by_key: the agent's pools, by key and parameters.
         cores, memory: of the machine (cores, MiB).
         recall: asks holders of leases to let go of them.
+        gpus: of the machine, which are given out; None where GPUs are not ours to give.
     """
 
     def __init__(
@@ -28,23 +30,25 @@ class Placement:
         cores: float,
         memory: int,
         recall: Recall,
+        gpus: Inventory | None,
     ) -> None:
         self._pools = by_key
         self._workforce = workforce
         self._cores = cores
         self._memory = memory
         self._recall = recall
+        self._gpus = gpus
 
     def running(self, pool: Pool) -> dict[int, int]:
         """Inputs that run now, by number of the worker."""
-        return {worker.number: self._workforce.slots.read(worker.number).running for worker in pool.workers}
+        return {worker.number: worker.slot().running for worker in pool.workers}
 
     def room(self, pool: Pool) -> int:
         """How many more workers of a pool the machine's reservations allow; one more always, if nothing else runs."""
         cores, memory = self._cores, float(self._memory)
         busy = False
         for worker in self._workforce.by_number.values():
-            running = self._workforce.slots.read(worker.number).running
+            running = worker.slot().running
             if pools.is_waiting(worker, running):
                 continue  # one that holds accelerators keeps these, but not its cores
             busy = True
@@ -52,7 +56,35 @@ class Placement:
             memory -= worker.pool.spec.resources.memory
         resources = pool.spec.resources
         room = min(int(cores / resources.cpu + 1e-9), int(memory / resources.memory), self._workforce.spare_numbers)
-        return max(room, 0 if busy else 1)
+        return min(max(room, 0 if busy else 1), self._gpu_room(pool))
+
+    def _gpu_room(self, pool: Pool) -> int:
+        """How many more workers its GPUs allow. Without any, one may start, and say that there are none."""
+        gpus = self._gpus
+        if gpus is None or not pool.spec.resources.gpus:
+            return self._workforce.spare_numbers
+        count = gpus.count(pool.spec.resources.gpus)
+        if count > len(gpus.devices):
+            return 1
+        return len(self._free()) // count
+
+    def _free(self) -> list[str]:
+        assert self._gpus is not None
+        return self._gpus.free(uuid for worker in self._workforce.by_number.values() for uuid in worker.devices)
+
+    def allot(self, pool: Pool) -> tuple[str, ...]:
+        """The GPUs of the worker that starts next; fewer than it asks for where the machine has no more."""
+        if self._gpus is None or not pool.spec.resources.gpus:
+            return ()
+        return tuple(self._free()[: self._gpus.count(pool.spec.resources.gpus)])
+
+    def gpu_notes(self, worker: Worker) -> dict[str, Any] | None:
+        """What a worker is told of its GPUs (`cloudfn_agent.gpu_check.prepare`); None where they are not ours."""
+        if self._gpus is None:
+            return None
+        wanted = self._gpus.count(worker.pool.spec.resources.gpus)
+        known = {"driver": self._gpus.driver, "cuda": self._gpus.cuda}
+        return {"devices": worker.devices, "wanted": wanted, **known}
 
     def may_grow(self, pool: Pool) -> bool:
         """Whether one more worker of a pool could be started now."""
@@ -74,7 +106,7 @@ class Placement:
         self._refuse_deadlocked()
 
     def _lent(self, worker: Worker) -> bool:
-        return worker.pool.lends and pools.is_waiting(worker, self._workforce.slots.read(worker.number).running)
+        return worker.pool.lends and pools.is_waiting(worker, worker.slot().running)
 
     def _evict_for(self, pool: Pool) -> None:
         """A function has no worker, since others take all the room: end an idle one of theirs, or ask for one back."""
@@ -105,7 +137,7 @@ class Placement:
             self._workforce.stop(min(spare, key=lambda worker: worker.idle_since))
             return
         for worker in others:
-            slot = self._workforce.slots.read(worker.number)
+            slot = worker.slot()
             if worker.state is State.LEASED and not slot.running and not worker.pool.requests:
                 self._recall(worker.leases.values())
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudfn import auth
 from cloudfn.spec import FunctionSpec
+from cloudfn_agent.slots import Slot
 
 if TYPE_CHECKING:
     from cloudfn_agent.clients import Client
@@ -67,6 +68,7 @@ class Worker:
         death: why we ended it, when we did.
         door_key: by which it comes through the agent's door as a client.
         started: when it was asked for (monotonic seconds).
+        devices: UUIDs of the GPUs that are its own.
         waits: inner calls that it waits for -> functions.
     """
 
@@ -78,6 +80,7 @@ class Worker:
     leases: dict[str, Lease] = field(default_factory=dict)
     idle_since: float = 0.0
     started: float = 0.0
+    devices: tuple[str, ...] = ()
     waits: dict[int, tuple[str, ...]] = field(default_factory=dict)
     death: dict[str, Any] = field(default_factory=dict)
     limit: MemoryLimit | None = None
@@ -87,6 +90,10 @@ class Worker:
     @property
     def name(self) -> str:
         return f"w{self.number}"
+
+    def slot(self) -> Slot:
+        """What it does now."""
+        return self.child.slot.read()
 
     @property
     def pid(self) -> int:

@@ -1,15 +1,17 @@
 """What each worker is doing, in memory that it shares with the agent.
 
-A worker writes its own slot (two small stores for each input, no system call); the agent reads it to enforce timeouts
-to the millisecond, to know which input a dead worker was running, and to count machine-seconds. Times are
-CLOCK_MONOTONIC, which all processes of a machine share.
+Each worker has a slot of its own and writes it (two small stores for each input, no system call); the agent
+reads it to enforce timeouts to the millisecond, to know which input a dead worker was running, and to count
+machine-seconds. Times are CLOCK_MONOTONIC, which all processes of a machine share.
 """
 
 from __future__ import annotations
 
+import fcntl
 import mmap
+import os
 import struct
-from pathlib import Path
+import tempfile
 from typing import NamedTuple
 
 SIZE = 64
@@ -44,32 +46,45 @@ class Slot(NamedTuple):
     finished: float
 
 
-class Slots:
-    """The shared file, mapped.
+class SlotMemory:
+    """The agent's end of one slot: memory that exactly one process may write to, and nobody may shrink.
 
-    Args:
-        path: the file; made by the agent with `create`.
+    Attributes:
+        descriptor: for the process that will be the worker; closed by `handed_over`.
     """
 
-    def __init__(self, path: Path) -> None:
-        with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), 0)
-        self.count = len(self._map) // SIZE
+    def __init__(self) -> None:
+        """Raises OSError when there is no descriptor left."""
+        self.descriptor = _anonymous_file()
+        self._map = mmap.mmap(self.descriptor, SIZE)
 
-    @classmethod
-    def create(cls, path: Path, count: int) -> Slots:
-        with path.open("xb") as file:
-            file.truncate(count * SIZE)
-        return cls(path)
+    def read(self) -> Slot:
+        return Slot(*_SLOT.unpack_from(self._map, 0))
 
-    def read(self, number: int) -> Slot:
-        return Slot(*_SLOT.unpack_from(self._map, number * SIZE))
+    def handed_over(self) -> None:
+        """The worker has its own descriptor. Idempotent."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
-    def clear(self, number: int) -> None:
-        self._map[number * SIZE : (number + 1) * SIZE] = bytes(SIZE)
 
-    def writer(self, number: int) -> SlotWriter:
-        return SlotWriter(self._map, number * SIZE)
+def _anonymous_file() -> int:
+    if not hasattr(os, "memfd_create"):
+        with tempfile.TemporaryFile() as file:
+            file.truncate(SIZE)
+            return os.dup(file.fileno())
+    descriptor = os.memfd_create("cloudfn-slot", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+    os.ftruncate(descriptor, SIZE)
+    # Whoever cuts a file short kills those that have it mapped: a worker could end the agent so.
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return descriptor
+
+
+def writer(descriptor: int) -> SlotWriter:
+    """The worker's end; the descriptor is closed."""
+    memory = mmap.mmap(descriptor, SIZE)
+    os.close(descriptor)
+    return SlotWriter(memory, 0)
 
 
 class SlotWriter:

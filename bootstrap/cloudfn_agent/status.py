@@ -32,7 +32,7 @@ def functions(
                 "busy_seconds": 0.0,
             },
         )
-        slots = [workforce.slots.read(worker.number) for worker in pool.workers]
+        slots = [worker.slot() for worker in pool.workers]
         entry["queued"] += len(pool.requests)
         entry["running"] += sum(slot.running for slot in slots)
         entry["workers"] += len(pool.workers)

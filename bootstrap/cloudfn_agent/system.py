@@ -69,19 +69,21 @@ def memory_mb() -> int:
 
 
 class MemoryLimit:
-    """A hard memory limit on one worker and all its children, by a cgroup (v1 or v2).
+    """One worker and all its children in a cgroup (v1 or v2), with a hard memory limit or without.
 
     Never by an address-space limit, which breaks CUDA.
     """
 
-    def __init__(self, name: str, limit_mb: int) -> None:
+    def __init__(self, name: str, limit_mb: int | None) -> None:
         """Raises OSError where this user may not make memory cgroups."""
         self._v2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
         root = Path("/sys/fs/cgroup") if self._v2 else Path("/sys/fs/cgroup/memory")
         self.path = root / f"cloudfn-{name}"
-        if self._v2:
+        if self._v2 and limit_mb is not None:
             (root / "cgroup.subtree_control").write_text("+memory")
         self.path.mkdir()
+        if limit_mb is None:
+            return
         try:
             limit = str(limit_mb << 20)
             (self.path / ("memory.max" if self._v2 else "memory.limit_in_bytes")).write_text(limit)
@@ -98,6 +100,8 @@ class MemoryLimit:
     def was_hit(self) -> bool:
         """True when the kernel killed something in it for memory."""
         events = self.path / ("memory.events" if self._v2 else "memory.oom_control")
+        if not events.exists():
+            return False
         for line in events.read_text().splitlines():
             name, _, value = line.partition(" ")
             if name == "oom_kill":
@@ -116,6 +120,27 @@ def remove_cgroup(path: Path) -> None:
             return
         except OSError:
             time.sleep(0.01)
+
+
+def kill_user(user: int) -> None:
+    """Kill whatever runs as a user that is one worker's own: what left its process group, too."""
+    for _ in range(100):  # what is forked meanwhile is found the next time
+        left = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _runs_as(entry, user)]
+        if not left:
+            return
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+
+def _runs_as(process: Path, user: int) -> bool:
+    try:
+        text = (process / "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return f"\nUid:\t{user}\t" in text and "\nState:\tZ" not in text
 
 
 def exit_message(status: int, max_rss: int) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def main(
     slot: SlotWriter,
     prompt: bool,
     door_key: bytes,
+    gpu: dict[str, Any] | None,
 ) -> int:
     """Make the instance, run `@enter`, serve, run `@exit`; returns the exit status.
 
@@ -41,6 +42,7 @@ def main(
         parameters: pickle of the instance's (args, kwargs); empty for none.
         prompt: the agent takes it for ready already, and need not be told.
         door_key: proves to the agent's door that it is this worker.
+        gpu: see `cloudfn_agent.gpu_check.prepare`; None: GPUs are left as they are.
     """
     if execution.door:
         execution.door = replace(execution.door, key=door_key, worker=name)
@@ -48,6 +50,10 @@ def main(
     shared = execution.door.shared if execution.door else ""
     try:
         instance = None
+        if gpu is not None:
+            from cloudfn_agent import gpu_check
+
+            gpu_check.prepare(gpu, spec.tag)
         if spec.is_class:
             args, kwargs = serialization.loads(parameters) if parameters else ((), {})
             instance = definition.target(*args, **kwargs)

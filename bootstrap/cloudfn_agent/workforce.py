@@ -16,7 +16,6 @@ from cloudfn_agent.channel import Message
 from cloudfn_agent.logs import Logs, Sink
 from cloudfn_agent.nursery import Child, House, Process, Zygote
 from cloudfn_agent.pool import Function, Pool, State, Worker
-from cloudfn_agent.slots import Slots
 from cloudfn_agent.warden import Warden
 
 MAX_WORKERS = 1024
@@ -41,6 +40,12 @@ class Overseer(Protocol):
     def on_death(self, worker: Worker, death: dict[str, Any]) -> None:
         """A worker's process has ended; `death` says how, and which input it ran."""
 
+    def allot(self, pool: Pool) -> tuple[str, ...]:
+        """The GPUs of a worker that starts now."""
+
+    def gpu_notes(self, worker: Worker) -> dict[str, Any] | None:
+        """What a worker is told of its GPUs."""
+
     def may_grow(self, pool: Pool) -> bool:
         """Whether one more worker of a pool could be started now."""
 
@@ -60,7 +65,6 @@ class Workforce:
 
     def __init__(self, house: House, overseer: Overseer, warden: Warden, exit_patience: float) -> None:
         self.by_number: dict[int, Worker] = {}
-        self.slots = Slots.create(house.slots, MAX_WORKERS)
         self._house = house
         self._overseer = overseer
         self._loop = asyncio.get_running_loop()
@@ -77,7 +81,7 @@ class Workforce:
         return len(self._free_numbers)
 
     def runs(self, worker: Worker, call: int, index: int | None) -> bool:
-        slot = self.slots.read(worker.number)
+        slot = worker.slot()
         return bool(slot.running) and slot.call == call and index in (None, slot.input)
 
     def kill_if_running(self, worker: Worker, call: int, index: int | None) -> None:
@@ -106,11 +110,11 @@ class Workforce:
     def start(self, pool: Pool) -> None:
         """Start a worker; where nothing can keep it from being ready in a moment, it is taken for ready at once."""
         number = self._free_numbers.pop()
-        self.slots.clear(number)
         zygote = self._zygotes.get(pool.function.zygote)
         spare = zygote.take_spare() if zygote and pool.function.key in zygote.loaded else None
         worker = Worker(number, pool, spare or self._new_child(pool.function))
         worker.idle_since = worker.started = time.monotonic()
+        worker.devices = self._overseer.allot(pool)
         self.by_number[number] = worker
         pool.workers.append(worker)
         message = {"op": "started", "worker": number, "function": pool.spec.tag}
@@ -138,7 +142,7 @@ class Workforce:
         parameters = base64.b64encode(worker.pool.parameters).decode()
         key, prompt = worker.pool.function.key, worker.ready
         begin = {"op": "begin", "worker": worker.number, "key": key, "parameters": parameters, "prompt": prompt}
-        begin["door_key"] = worker.door_key.hex()
+        begin.update(door_key=worker.door_key.hex(), gpu=self._overseer.gpu_notes(worker))
         child.channel.put(begin)
         if prompt:
             self._loop.call_soon(self._flush, child)  # if it does not go out with its first lease
@@ -255,6 +259,7 @@ class Workforce:
 
         def on_end(end: dict[str, Any]) -> None:
             del self._processes[serial]
+            self._forget_users(process)
             self._warden.forget(process.popen.pid)
             process.logs.close()
             self._on_exit(worker, end)
@@ -318,14 +323,15 @@ class Workforce:
 
     def _limit_memory(self, worker: Worker) -> None:
         limit = worker.pool.spec.resources.memory_limit
-        if limit is None or not worker.pid:
+        if (limit is None and self._house.users is None) or not worker.pid:
             return
         try:
             worker.limit = system.MemoryLimit(f"{os.getpid()}-{worker.child.serial}", limit)
             self._warden.note(worker.limit.path)
             worker.limit.add(worker.pid)
         except OSError as error:
-            self._notice(worker, f"{worker.pool.spec.tag}: no hard memory limit on this machine ({error})")
+            if limit is not None:
+                self._notice(worker, f"{worker.pool.spec.tag}: no hard memory limit on this machine ({error})")
 
     def _on_worker_message(self, worker: Worker) -> None:
         for message, _ in worker.child.channel.receive_available():
@@ -367,10 +373,10 @@ class Workforce:
         if worker.number not in self.by_number:
             return
         limit = worker.pool.spec.timeout
-        slot = self.slots.read(worker.number)
+        slot = worker.slot()
         now = time.monotonic()
         due = slot.started + limit if slot.running else now + limit
-        if slot.running and due <= now and self.slots.read(worker.number)[:3] == slot[:3]:
+        if slot.running and due <= now and worker.slot()[:3] == slot[:3]:
             self.kill(worker, {"kind": "timeout", "text": f"it ran longer than timeout={limit:g} s"})
             return
         worker.timers = [self._loop.call_later(max(due - now, 0.0005), self._watch_timeout, worker)]
@@ -429,8 +435,8 @@ class Workforce:
         for message, _ in worker.child.channel.receive_available():
             if message["op"] == "failed":
                 worker.death = {"kind": "startup", "error": message["error"]}
+        slot = worker.slot()
         self._forget_child(worker)
-        slot = self.slots.read(number)
         death = {"kind": "exit", **end, **worker.death, "worker": worker.name}
         if slot.running:
             death = {"call": slot.call, "input": slot.input, "ran": time.monotonic() - slot.started, **death}
@@ -439,6 +445,8 @@ class Workforce:
                 death.update(kind="oom", limit_mb=worker.pool.spec.resources.memory_limit)
             system.remove_cgroup(worker.limit.path)
             self._warden.forget(worker.limit.path)
+        if worker.child.user:
+            system.kill_user(worker.child.user)
         pool = worker.pool
         pool.workers.remove(worker)
         pool.done += slot.done
@@ -460,6 +468,7 @@ class Workforce:
         if zygote.spare and zygote.spare.pid:
             self._warden.forget(zygote.spare.pid)
         zygote.close()
+        self._forget_users(zygote.process)
         self._warden.forget(zygote.process.popen.pid)
         zygote.process.logs.close()
         for worker in self._forks(key):
@@ -470,6 +479,10 @@ class Workforce:
             else:
                 text = "the process that imports its code ended"
                 self._on_exit(worker, {**end, "kind": "startup", "text": text, **zygote.death})
+
+    def _forget_users(self, process: Process) -> None:
+        if self._house.users:
+            self._house.users.remove_home(process.first_user)
 
     def _notice(self, worker: Worker, text: str) -> None:
         self._overseer.show(worker.pool.function.session, {"op": "notice", "text": text})

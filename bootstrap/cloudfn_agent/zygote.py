@@ -24,10 +24,9 @@ from cloudfn.definition import Definition
 from cloudfn.exception import DeserializationError, NotFoundError
 from cloudfn.spec import FunctionSpec
 from cloudfn.spec_json import function_from_json
-from cloudfn_agent import output, system, worker
+from cloudfn_agent import confine, output, slots, system, worker
 from cloudfn_agent.channel import Channel, Message
 from cloudfn_agent.rehearsal import rehearse
-from cloudfn_agent.slots import Slots
 from cloudfn_agent.work import is_own_code
 
 ZYGOTE = "cloudfn-zygote"
@@ -41,7 +40,6 @@ class Zygote:
         self._channel = channel
         self._definitions: dict[str, Definition] = {}
         self._specs: dict[str, FunctionSpec] = {}
-        self._slots: Slots | None = None
         self._children: dict[int, int] = {}  # pid -> serial
         self._wakeup: tuple[int, int] = os.pipe()
         self._checked = False
@@ -72,7 +70,6 @@ class Zygote:
         execution.image_recipe = message["image"]
         door = message["door"]
         execution.door = execution.Door(door["address"], b"", "", door["app"], door["shared"])
-        self._slots = Slots(Path(message["slots"]))
 
     def _on_load(self, message: Message, _fds: list[int]) -> None:
         """Import or unpickle a function's code, so that forks have it."""
@@ -101,6 +98,8 @@ class Zygote:
         own_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
+            if message["user"]:
+                confine.become(message["user"])
             system.die_with_parent(own_pid)
             self._run_worker(fds, forked=True, rehearsal=message["key"] if message["spare"] else None)
         for fd in fds:
@@ -114,6 +113,10 @@ class Zygote:
             worker.leave(1)
         # The agent knows the pid of the process that it started, which may be a wrapper around this one.
         self._channel.send({"op": "forked", "serial": message["serial"], "pid": os.getpid()})
+        if message["user"]:
+            parent = os.getppid()
+            confine.become(message["user"])
+            system.die_with_parent(parent)
         self._run_worker(fds, forked=False)
 
     def _why_not_fork(self) -> str:
@@ -146,7 +149,7 @@ class Zygote:
         worker.leave(status)
 
     def _work(self, fds: list[int], forked: bool, rehearsal: str | None) -> int:
-        control, out, err = fds
+        control, out, err, slot = fds
         system.name_process(SPARE)
         if forked:
             signal.set_wakeup_fd(-1)
@@ -169,16 +172,16 @@ class Zygote:
         message, _ = begin
         name, key = f"w{message['worker']}", message["key"]
         system.name_process(f"cloudfn-{name}")
-        assert self._slots is not None
         return worker.main(
             name,
             self._specs[key],
             self._definitions[key],
             base64.b64decode(message["parameters"]),
             channel,
-            self._slots.writer(message["worker"]),
+            slots.writer(slot),
             prompt=message["prompt"],
             door_key=bytes.fromhex(message["door_key"]),
+            gpu=message["gpu"],
         )
 
     def _reap(self) -> None:

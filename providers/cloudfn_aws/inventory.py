@@ -96,6 +96,7 @@ def _bucket(plan: Plan) -> Iterator[Resource]:
     ):
         yield Resource(f"aws:s3/{type_}", name, words)
     yield Resource("aws:s3/bucketObjectv2:BucketObjectv2", "descriptor", "tells callers where everything is")
+    yield Resource("aws:s3/bucketObjectv2:BucketObjectv2", "agent", "what runs on machines: cloudfn's own code")
 
 
 def _controller() -> Iterator[Resource]:

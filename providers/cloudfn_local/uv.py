@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Sequence
@@ -41,8 +42,13 @@ _UV_DROPPED = (
 
 def program() -> str:
     """Path of uv. Raises `ImageBuildError` where its package came without it."""
-    import uv
-
+    try:
+        import uv
+    except ModuleNotFoundError:  # on a machine cloudfn is no installed package, and uv a program of the image
+        found = shutil.which("uv")
+        if found is None:
+            raise ImageBuildError("uv, which builds images, is not on this machine.") from None
+        return found
     try:
         return str(uv.find_uv_bin())
     except FileNotFoundError as error:

@@ -13,7 +13,7 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 from cloudfn_local.runtime_path import runtime_path
 
@@ -32,10 +32,11 @@ class MachineAgent:
 
     Args:
         folder: for all that it keeps.
+        prefix: command that it is run by.
         settings: fields of its `Config` that differ.
     """
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, prefix: Sequence[str] = (), **settings: Any) -> None:
         self.key = auth.new_key()
         self.folder = folder
         own = tempfile.mkdtemp(prefix="agent-", dir=folder)
@@ -58,7 +59,7 @@ class MachineAgent:
             }
             with (folder / "agent.log").open("ab") as log:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-c", _BOOT, runtime_path()],
+                    [*prefix, sys.executable, "-c", _BOOT, runtime_path()],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,

@@ -20,7 +20,7 @@ class Caller:
 def make_pool(scaling: Scaling, states: list[State], requests: int = 0, gpu: bool = False) -> Pool:
     resources = Resources(gpus=(GPUSpec("T4"),) if gpu else ())
     spec = FunctionSpec("f", CodeSpec(), scaling=scaling, resources=resources)
-    pool = Pool(Function("f", spec, {}, {}, {}, "z"), b"")
+    pool = Pool(Function("f", "f", "", "app", spec, {}, {}, {}, "z"), b"")
     pool.workers = [Worker(n, pool, None, state=state) for n, state in enumerate(states)]  # type: ignore[arg-type]
     pool.requests.extend(Request(Caller(), n) for n in range(requests))  # type: ignore[arg-type]
     return pool

@@ -1,13 +1,12 @@
-"""Shared slots: what a worker writes, another process reads."""
+"""A worker's slot: what it writes, the agent reads; and it can do no more with it."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
-from cloudfn_agent.slots import SIZE, Slot, Slots
-from hypothesis import HealthCheck, given, settings
+from cloudfn_agent.slots import SIZE, Slot, SlotMemory, writer
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 steps = st.lists(
@@ -19,38 +18,40 @@ steps = st.lists(
 
 
 @given(steps)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
-def test_what_is_written_is_read(tmp_path: Path, steps: list[tuple[float, int, int, int, float]]) -> None:
-    path = tmp_path / os.urandom(4).hex()
-    slots = Slots.create(path, 4)
-    writer = Slots(path).writer(2)
+@settings(max_examples=50)
+def test_what_is_written_is_read(steps: list[tuple[float, int, int, int, float]]) -> None:
+    slot, other = SlotMemory(), SlotMemory()
+    mine = writer(os.dup(slot.descriptor))
+    slot.handed_over()
     done, busy = 0, 0.0
     for started, call, index, running, seconds in steps:
-        writer.begin(started, call, index, running)
-        assert slots.read(2)[:4] == (started, call, index, running)
-        writer.end(started + seconds, seconds, running - 1)
+        mine.begin(started, call, index, running)
+        assert slot.read()[:4] == (started, call, index, running)
+        mine.end(started + seconds, seconds, running - 1)
         done, busy = done + 1, busy + seconds
-        seen = slots.read(2)
+        seen = slot.read()
         assert (seen.running, seen.done, seen.finished) == (running - 1, done, started + seconds)
         assert seen.busy == pytest.approx(busy)
-    assert slots.read(1) == slots.read(3) == Slot(0.0, 0, 0, 0, 0, 0.0, 0.0)
-    slots.clear(2)
-    assert slots.read(2).done == 0
+    assert other.read() == Slot(0.0, 0, 0, 0, 0, 0.0, 0.0)
+    other.handed_over()
 
 
-def test_another_process_sees_it(tmp_path: Path) -> None:
-    slots = Slots.create(tmp_path / "slots", 8)
-    assert slots.count == 8
-    assert (tmp_path / "slots").stat().st_size == 8 * SIZE
+def test_another_process_sees_it() -> None:
+    slot = SlotMemory()
     pid = os.fork()
     if pid == 0:
-        slots.writer(5).begin(1.5, 77, 3)
+        writer(slot.descriptor).begin(1.5, 77, 3)
         os._exit(0)
     os.waitpid(pid, 0)
-    assert slots.read(5)[:4] == (1.5, 77, 3, 1)
+    assert slot.read()[:4] == (1.5, 77, 3, 1)
+    slot.handed_over()
+    slot.handed_over()
 
 
-def test_the_file_is_never_taken_over(tmp_path: Path) -> None:
-    Slots.create(tmp_path / "slots", 2)
-    with pytest.raises(FileExistsError):
-        Slots.create(tmp_path / "slots", 2)
+def test_a_worker_cannot_take_the_memory_away() -> None:
+    """The agent has it mapped: reading beyond the end of a file that was cut short would kill it."""
+    slot = SlotMemory()
+    for size in (0, SIZE - 1, SIZE + 1):
+        with pytest.raises(PermissionError):
+            os.ftruncate(slot.descriptor, size)
+    slot.handed_over()

@@ -95,6 +95,10 @@ class AWSProvider(Provider):
         return {**found, "tags": own, "tagsAll": found["tags"]}
 
 
+_ASSET = "c44067f5952c0a294b673a41bacd8c17"
+"""Pulumi's mark of an asset, under `SIGNATURE`; archives have another one."""
+
+
 def problems(type: str, inputs: Properties) -> list[str]:
     """What the real provider would refuse, by the types of its SDK."""
     known = {key: _asset(value) for key, value in inputs.items()}
@@ -102,8 +106,9 @@ def problems(type: str, inputs: Properties) -> list[str]:
 
 
 def _asset(value: Any) -> Any:
-    is_archive = isinstance(value, dict) and SIGNATURE in value
-    return pulumi.AssetArchive({}) if is_archive else value
+    if not isinstance(value, dict) or SIGNATURE not in value:
+        return value
+    return pulumi.FileAsset(value["path"]) if value[SIGNATURE] == _ASSET else pulumi.AssetArchive({})
 
 
 def provider(endpoint: str, faults: Faults, log: list[tuple[str, str, str]]) -> AWSProvider:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from engine.aws_network import Simple, ec2_tags, from_tags, is_gone
@@ -200,7 +201,7 @@ class BucketObject(Simple):
         cloud.s3.put_object(
             Bucket=inputs["bucket"],
             Key=inputs["key"],
-            Body=inputs.get("content", "").encode(),
+            Body=Path(inputs["source"]["path"]).read_bytes() if "source" in inputs else inputs["content"].encode(),
             ContentType=inputs.get("contentType", "binary/octet-stream"),
         )
         return f"{inputs['bucket']}/{inputs['key']}", {}
@@ -213,7 +214,7 @@ class BucketObject(Simple):
             if is_gone(error) or error.response["Error"]["Code"] == "NoSuchKey":
                 return None
             raise
-        return {"content": found["Body"].read().decode()}
+        return {"content": found["Body"].read().decode()} if "content" in state else {}
 
     def update(self, cloud: Any, id: str, old: Properties, new: Properties) -> Properties:
         self.create(cloud, new)

@@ -28,6 +28,7 @@ class GroupArgs:
         profile: ARN of the instance profile.
         tags: default tags of a provider reach neither machines nor groups, so they are given here.
         public: machines get a public address.
+        user_data: what machines are told, in base64.
     """
 
     group: Group
@@ -38,6 +39,7 @@ class GroupArgs:
     subnets: Sequence[pulumi.Input[str]]
     tags: Mapping[str, str]
     public: bool
+    user_data: pulumi.Input[str]
 
 
 class MachineGroup(pulumi.ComponentResource):
@@ -100,6 +102,7 @@ def _template(
         name=f"{args.prefix}-{name}",
         description=f"cloudfn: {group.machine.name}, {group.market}",
         image_id=args.image,
+        user_data=args.user_data,
         instance_type=group.machine.instance_type or group.machine.name,
         instance_market_options=spot if group.market == SPOT else None,
         # A machine that nobody answers powers itself off; stopped, its disk would still cost.

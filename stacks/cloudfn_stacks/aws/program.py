@@ -10,7 +10,7 @@ import pulumi_aws as aws
 from cloudfn import plan_json
 from cloudfn.plan_spec import Plan
 from cloudfn_stacks import facts
-from cloudfn_stacks.aws import descriptor, images
+from cloudfn_stacks.aws import agent, descriptor, images
 from cloudfn_stacks.aws.bucket import Bucket, BucketArgs
 from cloudfn_stacks.aws.controller import Controller, ControllerArgs
 from cloudfn_stacks.aws.documents import Words
@@ -48,6 +48,7 @@ def program(plan: Plan) -> None:
     controller = _controller(plan, bucket, words, at_home)
     here = pulumi.ResourceOptions(provider=providers[home])
     descriptor.register(plan, who.account_id, bucket.bucket.bucket, controller.url, here)
+    uploaded = agent.upload(plan, home, bucket.bucket.bucket, controller.url, here)
     machine = MachineRole("machine", _role(plan, "machine", words), at_home)
     call = CallPolicy("call", _role(plan, "call", words).role, plan.prefix, words, at_home)
 
@@ -64,8 +65,11 @@ def program(plan: Plan) -> None:
                 subnets=networks[group.region].subnets,
                 tags=plan.tags,
                 public=not plan.settings.network.private,
+                user_data=uploaded.user_data(group.name),
             ),
-            pulumi.ResourceOptions(providers=[providers[group.region]], depends_on=list(networks[group.region].ready)),
+            pulumi.ResourceOptions(
+                providers=[providers[group.region]], depends_on=[*networks[group.region].ready, uploaded.uploaded]
+            ),
         )
         for group in plan.groups
     }
