@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cloudfn import execution
 from cloudfn.client import current
-from cloudfn.exception import InvalidError, UnimplementedError
+from cloudfn.exception import InvalidError
 from cloudfn.provider import HasMachine
 
 if TYPE_CHECKING:
@@ -69,11 +69,10 @@ class AppRun:
 
     def _open(self) -> None:
         provider = current.provider()
-        if not isinstance(provider, HasMachine):
-            raise UnimplementedError(f"{type(provider).__name__} cannot run apps yet.")
         events = _events()
         report = _report(events)
-        if provider.starts_at_once:  # first of all, so that the agent gets ready while we import and collect
+        if provider.starts_at_once and isinstance(provider, HasMachine):
+            # First of all, so that the agent gets ready while we import and collect.
             self._machine = provider.start(self._name, report)
         from cloudfn.client.session import Session
         from cloudfn.collect import collect

@@ -41,6 +41,7 @@ from cloudfn_agent.users import Users
 from cloudfn_agent.warden import Warden
 from cloudfn_agent.workforce import CANCELLED, Workforce
 
+_UNSERVED = 0.5  # seconds that a request for a worker waits before its client hears that there is no room
 _MAX_DEATHS = 1000  # that are remembered, for clients that come back to a lease which has ended
 
 
@@ -80,6 +81,7 @@ class Agent:
         self._uploads: list[Busy] = []
         self._last_event = time.monotonic()
         self._paused = False
+        self._unserved: set[Pool] = set()  # with requests and no room for a worker, see `_tell_full`
         self._closing = False
         self._kill_timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -258,7 +260,20 @@ class Agent:
                 self._grant_idle(pool)  # one that is as good as ready gets its first input while it is forked
         if pool.requests and not pool.in_state(State.STARTING):
             self._placement.make_room(pool)
+            if pool not in self._unserved:
+                self._unserved.add(pool)
+                self._loop.call_later(_UNSERVED, self._tell_full, pool)
         self._schedule_stops(pool)
+
+    def _tell_full(self, pool: Pool) -> None:
+        """Whoever could go to another machine hears that this one has had no room for a while."""
+        self._unserved.discard(pool)
+        if pool.in_state(State.STARTING):
+            return
+        oldest = time.monotonic() - _UNSERVED
+        for request in pool.requests:
+            if request.client.may_go and request.since <= oldest:
+                request.client.send({"op": "full", "id": request.id})
 
     def _grant_idle(self, pool: Pool) -> None:
         while pool.requests and (idle := pool.in_state(State.IDLE)) and pool.may_run(self._placement.running(pool)):

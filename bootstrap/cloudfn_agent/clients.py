@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cloudfn_agent.agent import Agent
 
 _numbers = itertools.count(1)
-_CALLERS = frozenset({"register", "shutdown", "hold"})  # what workers may not ask for
+_CALLERS = frozenset({"register", "shutdown", "hold", "elsewhere"})  # what workers may not ask for
 _FIELDS: dict[str, dict[str, Any]] = {  # what each request holds at least
     "want": {"id": int, "key": str, "parameters": str},
     "unwant": {"id": int},
@@ -30,6 +30,7 @@ _FIELDS: dict[str, dict[str, Any]] = {  # what each request holds at least
     "register": {"key": str, "spec": dict, "runtime": dict, "code": dict, "environment": dict},
     "derive": {"base": str, "key": str, "spec": dict, "environment": (dict, type(None))},
     "hold": {"leases": list},
+    "elsewhere": {"functions": dict},
     "counts": {"tag": str, "queued": int, "failed": int},
 }
 
@@ -41,6 +42,7 @@ class Client:
         self.session = session
         self.number = next(_numbers)
         self.wants_logs = parameters.get("logs") == "1"
+        self.may_go = parameters.get("full") == "1"  # it has other machines, and wants to hear that this one is full
         self.worker = parameters.get("worker", "")
         self._agent = agent
         self._stream = FrameStream(
@@ -117,9 +119,8 @@ _REQUESTS: dict[str, Callable[[Agent, Client, Message], None]] = {
     "hold": lambda agent, client, message: agent.hold(client, message["leases"]),
     "register": _register,
     "derive": _derive,
-    "functions": lambda agent, client, _: client.send(
-        {"op": "functions", "functions": agent.functions.describe(client.session)}
-    ),
+    "elsewhere": lambda agent, client, message: agent.functions.note_elsewhere(client.session, message["functions"]),
+    "functions": lambda agent, client, _: client.send({"op": "functions", **agent.functions.known_to(client.session)}),
     "status": lambda agent, client, _: client.send({"op": "status", **agent.status(client)}),
     "shutdown": lambda agent, client, message: agent.leave(client, float(message.get("grace", 30.0))),
     "counts": lambda agent, client, message: agent.note_counts(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Mapping
 
 from cloudfn.spec import digest
 from cloudfn.spec_json import function_from_json, function_to_json
@@ -21,6 +21,7 @@ class Functions:
     def __init__(self) -> None:
         self.by_key: dict[str, Function] = {}
         self.pools: dict[tuple[str, bytes], Pool] = {}
+        self._elsewhere: dict[str, dict[str, str]] = {}  # by session
 
     def register(self, session: str, app: str, message: Message) -> Function:
         """Take a function; registering the same again changes nothing."""
@@ -53,6 +54,14 @@ class Functions:
         self.by_key[whole] = replace(
             function, key=whole, name=key, spec=function_from_json(spec), environment=environment, zygote=zygote
         )
+
+    def note_elsewhere(self, session: str, functions: Mapping[str, str]) -> None:
+        """Functions of a session's app that run on other machines only: tag -> where, in words."""
+        self._elsewhere[session] = {str(tag): str(where) for tag, where in functions.items()}
+
+    def known_to(self, session: str) -> dict[str, Any]:
+        """What a worker may know of its app."""
+        return {"functions": self.describe(session), "elsewhere": self._elsewhere.get(session, {})}
 
     def describe(self, session: str) -> list[dict[str, Any]]:
         """A session's functions; their secrets are for their own workers alone."""

@@ -10,8 +10,10 @@ from cloudfn import remote_error
 from cloudfn.client.call import relocate
 from cloudfn.exception import (
     ConnectionError,
+    DeadlockError,
     ExecutionError,
     FunctionTimeoutError,
+    NotFoundError,
     OutOfMemoryError,
     PoisonInputError,
     StartupError,
@@ -29,8 +31,9 @@ MAX_MOVES = 8  # workers that may vanish under an input for no fault of its own
 
 
 def is_blamed(item: Input, death: Mapping[str, Any]) -> bool:
-    """True when the worker ended while it ran this input."""
-    return death.get("call") == item.call.id and death.get("input") == item.index
+    """True when the worker ended while it ran this input, and not for its machine's sake."""
+    ran = death.get("call") == item.call.id and death.get("input") == item.index
+    return ran and death.get("kind") not in ("machine", "preempted")
 
 
 def death_error(spec: FunctionSpec, death: Mapping[str, Any], item: Input) -> Exception:
@@ -44,7 +47,7 @@ def death_error(spec: FunctionSpec, death: Mapping[str, Any], item: Input) -> Ex
         )
     if kind == "unreachable":
         return ConnectionError(f"{where} cannot be reached: {death.get('text')}")
-    if kind == "machine":
+    if kind in ("machine", "preempted"):
         return WorkerDiedError(
             f"{where} was lost with its machine while it held input {item.index}: {death.get('text')}; that was the "
             f"{item.moved + 1}. time, so the input is not tried again",
@@ -91,6 +94,18 @@ def startup_error(spec: FunctionSpec, death: Mapping[str, Any]) -> Exception:
     if death.get("text"):
         text += f": {death['text']}"
     return StartupError(text, hint=_hint(death))
+
+
+def refusal_error(spec: FunctionSpec, message: Mapping[str, Any]) -> Exception:
+    """The error for inputs that wait for a worker which an agent refuses."""
+    kind = message["kind"]
+    if kind == "startup":
+        return startup_error(spec, message["death"])
+    if kind == "deadlock":
+        return DeadlockError(message["text"], hint="Raise max_containers, or do not call a GPU function from itself.")
+    if kind == "draining":
+        return ExecutionError(f"{spec.tag}: {message['text']}")
+    return NotFoundError(message["text"])
 
 
 def how_it_ended(death: Mapping[str, Any]) -> str:

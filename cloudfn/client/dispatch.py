@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence
 from cloudfn import wire
 from cloudfn.client.attach import attach
 from cloudfn.client.call import Call, Input, Outcome, failed
-from cloudfn.client.death import LEFT, MAX_DEATHS, MAX_MOVES, death_error, is_blamed, startup_error
+from cloudfn.client.death import LEFT, MAX_DEATHS, MAX_MOVES, death_error, is_blamed, refusal_error
 from cloudfn.client.delivery import Delivery
 from cloudfn.client.demand import SPAWN_WORTH, wanted
 from cloudfn.client.lease import WORKER_TYPES, Lease
+from cloudfn.client.rests import Rests
 from cloudfn.client.roster import Roster
-from cloudfn.exception import DeadlockError, NotFoundError
 from cloudfn.stream import FrameStream
 from cloudfn.wire import Frame, FrameReader
 
@@ -66,9 +66,8 @@ class Dispatcher:
         self._review_timer: Any = None
         self._review_delay = _REVIEW
         self._linger_timer: Any = None
-        self._resting: dict[Lease, FrameStream] = {}
-        self._rest_timer: Any = None
         self._delivery = Delivery(self._retry, self._move)
+        self._rests = Rests(self._loop, self._delivery)
         self._spent = self._counted = 0.0  # seconds that so many inputs took, the older ones counting less and less
         self._moved = time.monotonic()  # when anything last went forward
         self._granted = 0.0  # when a worker was last granted
@@ -158,6 +157,28 @@ class Dispatcher:
         direct = sum(lease.borrowed for lease in self._roster)
         running = self._roster.open - backlog + direct
         return len(self._pending) + len(self._delayed) + backlog, running, self._delivery.done, self._delivery.failed
+
+    def demand(self) -> tuple[int, float]:
+        """Inputs that no worker has begun, and seconds that one takes, as far as that is known."""
+        silent = time.monotonic() - self._roster.last_answer if self._roster else 0.0
+        return len(self._pending) + self._roster.backlog, max(self.mean or 0.0, silent)
+
+    def sites(self) -> set[Site]:
+        """The agents of all workers that have something to do."""
+        return {lease.site for lease in self._roster if lease.outstanding or lease.borrowed}
+
+    def on_machine(self) -> None:
+        """The first machine is there: what waited until now says nothing of how long inputs take."""
+        self._moved = time.monotonic()
+        self._ask_for_workers()
+
+    def on_site_back(self, site: Site) -> None:
+        """A control stream was cut, and what we said may not have been heard."""
+        leases = [lease for lease in self._roster if lease.site is site]
+        for lease in leases:
+            lease.asked_back = False
+        for call in {item.call for lease in leases for item in lease.outstanding.values() if item.call.cancelled}:
+            site.send({"op": "cancel", "call": call.id})
 
     def _pump(self) -> None:
         """Send what can be sent, ask for workers where that is worth it, let go of what is recalled."""
@@ -346,20 +367,14 @@ class Dispatcher:
             self._on_attached(lease, sock)
         site.parking.refill()
 
-    def on_refused(self, message: dict[str, Any]) -> None:
+    def on_refused(self, message: Mapping[str, Any]) -> None:
         """No worker will come: everything that waits hears why."""
-        kind = message["kind"]
-        error: Exception
-        if kind == "startup":
-            error = startup_error(self.spec, message["death"])
-        elif kind == "deadlock":
-            error = DeadlockError(
-                message["text"],
-                hint="Raise max_containers, or do not call a GPU function from itself.",
-            )
-        else:
-            error = NotFoundError(message["text"])
+        self.fail_pending(refusal_error(self.spec, message))
+
+    def give_up(self, error: BaseException) -> None:
+        """No machine will come."""
         self.fail_pending(error)
+        self._ask_for_workers()
 
     def fail_pending(self, error: BaseException) -> None:
         pending, self._pending = self._pending, deque()
@@ -394,6 +409,8 @@ class Dispatcher:
             self._idle = [other for other in self._idle if other is not lease]
         if lease.borrowed:
             # A caller's thread is in `exchange`: it notices and comes by `rescue`, or it has its answer.
+            if lease.site.end_reason:
+                lease.shut()
             self._loop.call_later(_BORROWED_DELAY, self.on_lost, token, death)
             return
         self._roster.remove(lease)
@@ -523,35 +540,7 @@ class Dispatcher:
         if lease.token in self._roster:  # else these are the last words of a worker that has ended
             self._roster.note(lease, now)
         self._pump()
-        self._rest(lease)
-
-    def _rest(self, lease: Lease) -> None:
-        """Leave a worker alone while it has enough to do; see `Lease.rest`."""
-        rest, stream = lease.rest(), lease.stream
-        if not stream or lease.paused:
-            return
-        if not rest:
-            stream.start()
-            return
-        stream.pause()
-        self._resting[lease] = stream
-        if self._rest_timer is None:
-            self._rest_timer = self._loop.call_later(rest, self._end_rest)
-
-    def _end_rest(self) -> None:
-        """Read all workers at once: one that could rest for longer costs least together with the others."""
-        self._rest_timer = None
-        resting, self._resting = self._resting, {}
-        self._delivery.gathers = True
-        try:
-            for lease, stream in resting.items():
-                if lease.stream is stream and not lease.paused:
-                    stream.drain()
-                    if lease not in self._resting and not stream.closed:
-                        self._rest(lease)
-        finally:
-            self._delivery.gathers = False
-            self._delivery.flush()
+        self._rests.rest(lease)
 
     def _pause(self, lease: Lease) -> None:
         """Stop reading a generator whose consumer is behind, which holds up its worker in turn; but nobody else."""

@@ -45,6 +45,7 @@ class OneMachine:
         self._connecting: Future[socket] | None = None
         self._bye = threading.Event()
         self.site: Site | None = None
+        self.elsewhere: dict[str, str] = {}  # in a worker: functions that its machine cannot run -> where they do
         if machine:
             self._connecting = start_connecting(machine.address, machine.key, "/control?logs=1")
             self._make_site(machine.address, machine.key, Segments(machine.shared, "client"))
@@ -75,6 +76,7 @@ class OneMachine:
         site.as_worker = f"&worker={door.worker}" if as_worker else ""
         site.listen(connect(door.address, door.key, f"/control?logs=0{site.as_worker}"))
         answer = site.ask({"op": "functions"}, "functions")
+        self.elsewhere = answer.get("elsewhere", {})
         return {
             function["key"]: FunctionPayload(function_from_json(function["spec"]))  # the agent keeps its environment
             for function in answer["functions"]
@@ -162,10 +164,10 @@ class OneMachine:
     def on_room(self, site: Site, dispatcher: Dispatcher) -> None:
         """The agent itself sees to it."""
 
-    def on_extra(self, site: Site, dispatcher: Dispatcher) -> None:
+    def on_granted(self, site: Site, dispatcher: Dispatcher, id: int, wanted: bool) -> None:
         """Likewise."""
 
-    def on_full(self, site: Site, dispatcher: Dispatcher) -> None:
+    def on_full(self, site: Site, dispatcher: Dispatcher, id: int) -> None:
         """There is nowhere else to go."""
 
     def on_notice(self, site: Site, message: Message) -> None:

@@ -25,7 +25,7 @@ class Reporter:
         self._app = app
         self._events = events
         self._started = time.monotonic()
-        self._functions: dict[int, str] = {}  # worker -> function
+        self._functions: dict[tuple[str, int], str] = {}  # machine, worker -> function
         self._workers: dict[str, int] = {}
         self._file: FileSink | None = None
         self._timer: Any = None
@@ -54,18 +54,21 @@ class Reporter:
 
             self._events.emit(AppState(self._app, state, time.monotonic() - self._started))
 
-    def log(self, worker: int, stream: int, data: bytes) -> None:
+    def log(self, worker: int, stream: int, data: bytes, machine: str = "") -> None:
+        """`machine`: the worker's, where there are several."""
         if self._events:
             from cloudfn.events import Log
 
             name = f"w{worker}" if worker else "image"
-            self._events.emit(Log(name, self._functions.get(worker, ""), "stdout" if stream == 1 else "stderr", data))
+            name = f"{machine}/{name}" if machine else name
+            function = self._functions.get((machine, worker), "")
+            self._events.emit(Log(name, function, "stdout" if stream == 1 else "stderr", data))
 
-    def message(self, message: Mapping[str, Any]) -> None:
+    def message(self, message: Mapping[str, Any], machine: str = "") -> None:
         """What the agent tells beside answers: workers that start and end, notices."""
         op = message["op"]
         if op == "started":
-            self._functions[message["worker"]] = message["function"]
+            self._functions[machine, message["worker"]] = message["function"]
             self._workers[message["function"]] = self._workers.get(message["function"], 0) + 1
         elif op == "ended":
             self._workers[message["function"]] = self._workers.get(message["function"], 1) - 1

@@ -21,8 +21,8 @@ from cloudfn.client.one_machine import OneMachine
 from cloudfn.client.reactor import Reactor
 from cloudfn.client.reporting import Reporter
 from cloudfn.client.target import FunctionPayload, Target, apply_overrides
-from cloudfn.exception import ExecutionError, NotFoundError
-from cloudfn.provider import HasMachine
+from cloudfn.exception import ExecutionError, NotFoundError, UnimplementedError
+from cloudfn.provider import HasFleet, HasMachine
 from cloudfn.spec import digest
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Session:
         self._machine = machine
         self._crew: Crew | None = None
         self._payloads: dict[str, FunctionPayload] = {}  # by tag
+        self._elsewhere: dict[str, str] = {}  # see `OneMachine`
         self._keys: dict[str, FunctionPayload] = {}  # what our workers may run, by key
         self._dispatchers: dict[Target, Dispatcher] = {}
         self._by_pool: dict[tuple[str, bytes], Dispatcher] = {}
@@ -92,7 +93,14 @@ class Session:
 
     def _find_crew(self) -> Crew:
         provider = self._provider
-        assert isinstance(provider, HasMachine)
+        if isinstance(provider, HasFleet):
+            from cloudfn.client.many_machines import ManyMachines
+
+            fleet = provider.fleet(self.app_name, self._report)
+            self.reporter.record(fleet.log_path)
+            return ManyMachines(self, provider, fleet, self._report)
+        if not isinstance(provider, HasMachine):
+            raise UnimplementedError(f"{type(provider).__name__} cannot run apps.")
         machine = self._machine = self._machine or provider.start(self.app_name, self._report)
         self.reporter.record(machine.log_path)
         return OneMachine(self, provider, machine, self._report)
@@ -105,7 +113,9 @@ class Session:
         """
         self.reactor.start()
         crew = self._crew = OneMachine(self, None, None, self._report)
-        for key, payload in crew.attach(door, as_worker).items():
+        known = crew.attach(door, as_worker)
+        self._elsewhere = crew.elsewhere
+        for key, payload in known.items():
             self._keys[key] = payload
             if key == payload.spec.tag:
                 self._payloads[key] = payload
@@ -139,6 +149,12 @@ class Session:
             dispatcher.fail_all(self._ended)
         self.lender.end()
 
+    def give_up(self, key: str, error: BaseException) -> None:
+        """A function can run nowhere: its calls that wait hear why. On the reactor's thread."""
+        for dispatcher in list(self._by_pool.values()):
+            if dispatcher.key == key:
+                dispatcher.give_up(error)
+
     # -- functions
 
     def dispatcher(self, target: Target) -> Dispatcher:
@@ -161,6 +177,12 @@ class Session:
 
     def _key_of(self, target: Target) -> str:
         payload = self._payloads.get(target.tag)
+        if payload is None and target.tag in self._elsewhere:
+            raise UnimplementedError(
+                f"{target.tag} runs on machines of {self._elsewhere[target.tag]}, and code on another machine cannot "
+                "call it yet",
+                hint="Call it from where the app was started, or give both functions the same kind of machine.",
+            )
         if payload is None:
             raise NotFoundError(
                 f"the running app has no function {target.tag!r}",

@@ -33,11 +33,11 @@ class Overseer(Protocol):
     def on_room(self, site: Site, dispatcher: Dispatcher) -> None:
         """A worker that this dispatcher had here, or had asked for, is free."""
 
-    def on_extra(self, site: Site, dispatcher: Dispatcher) -> None:
-        """A worker was granted that was not wanted any more."""
+    def on_granted(self, site: Site, dispatcher: Dispatcher, id: int, wanted: bool) -> None:
+        """A worker that was asked for is there, though perhaps not wanted any more."""
 
-    def on_full(self, site: Site, dispatcher: Dispatcher) -> None:
-        """What this dispatcher asks for cannot be had here now."""
+    def on_full(self, site: Site, dispatcher: Dispatcher, id: int) -> None:
+        """A worker that was asked for cannot be had here, now or any more."""
 
     def on_notice(self, site: Site, message: Message) -> None:
         """What else the agent says."""
@@ -197,10 +197,7 @@ class Site:
         if op == "grant":
             self._on_grant(message)
         elif op == "refused":
-            dispatcher, wanted = self._no_longer_wants(message["id"])
-            dispatcher.on_refused(message)
-            if wanted:
-                self._overseer.on_room(self, dispatcher)
+            self._on_refused(message)
         elif op == "unwanted":
             self.wants.pop(message["id"], None)
         elif op in ("recall", "lost", "cut"):
@@ -208,8 +205,8 @@ class Site:
         elif op == "full":
             wanting = self.wants.get(message["id"])
             if wanting:
-                self._overseer.on_full(self, wanting)
-        elif op in ("registered", "functions", "held", "left"):
+                self._overseer.on_full(self, wanting, message["id"])
+        elif op in ("registered", "functions"):
             name = f"registered {message['key']}" if op == "registered" else op
             future = self._answers.pop(name, None)
             if future:
@@ -219,7 +216,7 @@ class Site:
         elif op == "bye":
             self.said_bye = True
             self._overseer.on_notice(self, message)
-        elif op == "closing":
+        elif op in ("closing", "drain"):
             self.closing = True
             self._overseer.on_closing(self)
         else:
@@ -228,17 +225,25 @@ class Site:
     def _on_grant(self, message: Message) -> None:
         id = message["id"]
         dispatcher = self.wants.pop(id)
-        if id not in dispatcher.wants:
-            self._overseer.on_extra(self, dispatcher)
+        wanted = id in dispatcher.wants
         dispatcher.wants.discard(id)
+        self._overseer.on_granted(self, dispatcher, id, wanted)
         self.leases[message["lease"]] = dispatcher
         dispatcher.on_grant(self, message["lease"], message["worker"], message.get("park", ""))
 
-    def _no_longer_wants(self, id: int) -> tuple[Dispatcher, bool]:
-        dispatcher = self.wants.pop(id)
+    def _on_refused(self, message: Message) -> None:
+        id = message["id"]
+        dispatcher = self.wants[id]
+        if self.returns and message["kind"] in ("draining", "unknown"):  # the machine goes, or its agent is a new one
+            self._overseer.on_full(self, dispatcher, id)
+            self.wants.pop(id, None)
+            return
+        del self.wants[id]
         wanted = id in dispatcher.wants
         dispatcher.wants.discard(id)
-        return dispatcher, wanted
+        self._overseer.on_granted(self, dispatcher, id, wanted)
+        self._overseer.on_room(self, dispatcher)
+        dispatcher.on_refused(message)
 
     def _on_lease(self, op: str, message: Message) -> None:
         owner = self.leases.get(message["lease"])
