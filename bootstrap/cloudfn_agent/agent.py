@@ -268,12 +268,17 @@ class Agent:
     def _tell_full(self, pool: Pool) -> None:
         """Whoever could go to another machine hears that this one has had no room for a while."""
         self._unserved.discard(pool)
-        if pool.in_state(State.STARTING):
+        if self._closing or pool.ended:
             return
         oldest = time.monotonic() - _UNSERVED
+        starting = bool(pool.in_state(State.STARTING))
         for request in pool.requests:
-            if request.client.may_go and request.since <= oldest:
+            if request.client.may_go and request.since <= oldest and not starting and not request.told:
+                request.told = True
                 request.client.send({"op": "full", "id": request.id})
+        if any(request.client.may_go and not request.told for request in pool.requests):
+            self._unserved.add(pool)
+            self._loop.call_later(_UNSERVED, self._tell_full, pool)
 
     def _grant_idle(self, pool: Pool) -> None:
         while pool.requests and (idle := pool.in_state(State.IDLE)) and pool.may_run(self._placement.running(pool)):

@@ -119,12 +119,14 @@ class Request:
 
     Attributes:
         park: name of the connection that may be used for it (`cloudfn_agent.parking`); "" for none.
+        told: its client has heard that there is no room.
     """
 
     client: Client
     id: int
     park: str = ""
     since: float = field(default_factory=time.monotonic)
+    told: bool = False
 
 
 @dataclass(eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Callable, Protocol
 from urllib.parse import quote
 
@@ -173,7 +174,15 @@ class Member:
             except Error as error:
                 self._tell(self._members.on_unfit, key, error)
                 continue
-            self.site.ask(message, f"registered {key}")
+            try:
+                self.site.ask(message, f"registered {key}")
+            except FutureTimeoutError:
+                raise ConnectionError("it does not answer") from None
+            except Error as error:
+                if self._closed.is_set() or self.site.cut or not self._reactor.running:
+                    raise ConnectionError("the connection was cut") from error
+                self._tell(self._members.on_unfit, key, error)
+                continue
             self._tell(self._members.on_ready, self, key)
         self._announce(time.monotonic() - began)
 

@@ -25,6 +25,10 @@ class Reactor:
     def started(self) -> bool:
         return self._thread.ident is not None
 
+    @property
+    def running(self) -> bool:
+        return self.started and not self._ended
+
     def start(self) -> None:
         self._thread.start()
 
