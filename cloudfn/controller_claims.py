@@ -144,15 +144,15 @@ def _grow(state: State, facts: Facts, found: Claim, purse: Purse, now: float) ->
 def _limit(state: State, facts: Facts, name: str, purse: Purse) -> _Block:
     """Why a group that is well gives no more."""
     place, group = facts.groups[name], state.groups[name]
+    where = f"{place.type} in {place.region}"
+    if group.target >= place.max_machines:
+        return _Block("quota", f"{where}: all {place.max_machines} machines that the plan allows are there", True)
     reason, may_help = purse.why_not(place)
     if reason:
         return _Block("cap", reason, may_help)
-    where = f"{place.type} in {place.region}"
     if group.boots_failed or group.tries:
         return _Block(group.code or "capacity", f"{where}: one machine at a time, after {group.reason}", True)
-    return _Block(
-        "quota", f"{where}: it has all of its {place.max_machines} machines (max_containers, max_machines)", True
-    )
+    return _Block("quota", f"{where}: machines that have to go still count", True)
 
 
 def _judge(state: State, found: Claim, blocks: list[_Block], now: float) -> None:

@@ -85,7 +85,7 @@ def test_an_empty_state_has_spent_nothing() -> None:
 
 def test_no_more_runs_than_the_plans_worst_case() -> None:
     """A function's groups are each other's fallback: together they hold what one of them may."""
-    made = facts(group("a", most=2, price=2.0), group("b", most=2, price=2.0))
+    made = facts(group("a", most=3, price=2.0), group("b", most=3, price=2.0))
     world = World(replace(made, caps=Caps(planned=4.0)))
     answer = world.claim(machines=4)
     assert world.sizes() == {"a": 2, "b": 0}
