@@ -7,7 +7,7 @@ from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Iterator, Mapping
+from typing import Callable, Iterator, Mapping
 
 
 @dataclass
@@ -29,11 +29,12 @@ class Request:
 
 @dataclass
 class PriceServer:
-    """`answers` are given in turn; the last one again and again."""
+    """`answers` are given in turn; the last one again and again. `special` comes before: what it answers counts not."""
 
     url: str = ""
     answers: deque[Answer] = field(default_factory=deque)
     requests: list[Request] = field(default_factory=list)
+    special: Callable[[Request], Answer | None] = lambda request: None
 
     def next(self) -> Answer:
         return self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
@@ -46,8 +47,11 @@ def serve() -> Iterator[PriceServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-            state.requests.append(Request(self.path, dict(self.headers), body))
-            answer = state.next()
+            request = Request(self.path, dict(self.headers), body)
+            answer = state.special(request)
+            if answer is None:
+                state.requests.append(request)
+                answer = state.next()
             self.send_response(answer.status)
             self.send_header("Content-Length", str(len(answer.body) + 10 * answer.cut))
             for name, value in answer.headers.items():

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from cloudfn_aws import price_list
+from cloudfn_aws import price_list, unit_prices
 from cloudfn_aws.catalogue import catalogue
 from cloudfn_aws.refresh import refresh
 from hypothesis import given
 from hypothesis import strategies as st
-from price_server import Answer, PriceServer, serve
+from price_server import Answer, PriceServer, Request, serve
 
 from cloudfn.catalogue import ON_DEMAND, SPOT
 from cloudfn.cost import table
@@ -52,7 +53,26 @@ def anonymous(server: PriceServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 @pytest.fixture
-def known(server: PriceServer, monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> PriceServer:
+def units() -> dict[str, list[str]]:
+    """What the price list sells that is no machine: products by the service's code."""
+    return {}
+
+
+@pytest.fixture
+def known(
+    server: PriceServer, monkeypatch: pytest.MonkeyPatch, waits: list[float], units: dict[str, list[str]]
+) -> PriceServer:
+    def special(request: Request) -> Answer | None:
+        if not request.headers.get("X-Amz-Target", "").endswith("GetProducts"):
+            return None
+        question = json.loads(request.body)
+        wanted = {item["Field"]: item["Value"] for item in question["Filters"]}
+        if "operatingSystem" in wanted:
+            return None
+        fitting = (json.loads(text) for text in units.get(question["ServiceCode"], ()))
+        return products(*(json.dumps(p) for p in fitting if wanted.items() <= p["product"]["attributes"].items()))
+
+    server.special = special
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "example")
     monkeypatch.delenv("AWS_PROFILE", raising=False)
@@ -300,6 +320,120 @@ def test_old_table_stays_when_the_api_fails(
     with pytest.raises(error, match=re.escape(says)):
         refresh([REGION], print)
     assert not table.refreshed_path("aws").exists()
+
+
+# --- what is no machine -----------------------------------------------------------------------------------------------
+
+
+def unit_product(usage: str, unit: str, *tiers: str, **attributes: str) -> str:
+    """A product with a price for each tier of volume."""
+    dimensions = {str(n): {"unit": unit, "pricePerUnit": {"USD": usd}} for n, usd in enumerate(tiers)}
+    return json.dumps(
+        {
+            "product": {"attributes": {"regionCode": REGION, "usagetype": usage, **attributes}},
+            "terms": {"OnDemand": {"sku.term": {"priceDimensions": dimensions}}},
+        }
+    )
+
+
+def everything_else() -> dict[str, list[str]]:
+    storage, requests = {"productFamily": "Storage"}, {"productFamily": "API Request"}
+    snapshot = {"productFamily": "Storage Snapshot"}
+    return {
+        "AmazonEC2": [
+            unit_product("EU-EBS:VolumeUsage.gp3", "GB-Mo", "0.0880000000", **storage, volumeApiName="gp3"),
+            unit_product("EU-EBS:VolumeUsage.gp2", "GB-Mo", "0.1100000000", **storage, volumeApiName="gp2"),
+            unit_product("EU-EBS:SnapshotUsage", "GB-Mo", "0.0530000000", **snapshot),
+            unit_product("EU-EBS:SnapshotUsageUnderBilling", "GB-Mo", "9", **snapshot),
+        ],
+        "AWSSecretsManager": [
+            unit_product("EU-AWSSecretsManager-Secrets", "Secrets", "0.4100000000"),
+            unit_product("EU-AWSSecretsManagerAPIRequest", "API Requests", "0.0000050000"),
+        ],
+        "AmazonCloudWatch": [
+            unit_product("EU-DataProcessing-Bytes", "GB", "0.0000000000", "0.5700000000", productFamily="Data Payload"),
+            unit_product("EU-VendedLog-Bytes", "GB", "9", productFamily="Data Payload"),
+            unit_product("EU-TimedStorage-ByteHrs", "GB-Mo", "0.0300000000", **snapshot),
+        ],
+        "AmazonS3": [
+            unit_product("EU-TimedStorage-ByteHrs", "GB-Mo", "0.0230000000", "0.0220000000", **storage),
+            unit_product("EU-TimedStorage-GlacierByteHrs", "GB-Mo", "9", **storage),
+            unit_product("EU-Requests-Tier1", "Requests", "0.0000050000", **requests),
+            unit_product("EU-Requests-Tier2", "Requests", "0.0000004000", **requests),
+        ],
+        "AWSLambda": [
+            unit_product("EU-Request", "Requests", "0.0000002000", group="AWS-Lambda-Requests"),
+            unit_product("EU-Lambda-GB-Second", "Lambda-GB-Second", "0.0000166667", group="AWS-Lambda-Duration"),
+            unit_product("EU-Lambda-GB-Second-ARM", "Lambda-GB-Second", "9", group="AWS-Lambda-Duration"),
+        ],
+        "awskms": [
+            unit_product("eu-west-1-KMS-Keys", "Keys", "1.0000000000"),
+            unit_product("eu-west-1-KMS-Requests", "Requests", "0.0000000000", "0.0000030000"),
+            unit_product("eu-west-1-KMS-Requests-Asymmetric", "Requests", "9"),
+        ],
+        "AmazonVPC": [
+            unit_product("EU-PublicIPv4:InUseAddress", "Hrs", "0.0050000000"),
+            unit_product("EU-PublicIPv4:IdleAddress", "Hrs", "9"),
+        ],
+    }
+
+
+def test_units_are_renewed_with_date_and_source(known: PriceServer, units: dict[str, list[str]]) -> None:
+    units.update(everything_else())
+    known.answers += [products(product("g4dn.xlarge", "0.587")), spots(("g4dn.xlarge", "eu-west-1a", "0.21"))]
+    before = {unit.key: unit for unit in catalogue().units}
+    done = refresh([REGION], print)
+    assert set(done.units) == set(unit_prices.SOLD)
+    after = {unit.key: unit for unit in catalogue().units}
+    assert {key: after[key].usd for key in done.units} == {
+        "disk-gib-month": 0.088,
+        "image-gib-month": 0.053,
+        "secret-month": 0.41,
+        "secret-10k-reads": 0.05,
+        "log-gib": 0.57,  # the dearest tier: what is free below it is not taken off
+        "log-gib-month": 0.03,
+        "bucket-gib-month": 0.023,
+        "bucket-1k-writes": 0.005,
+        "bucket-1k-reads": 0.0004,
+        "function-1m-calls": 0.2,
+        "function-gib-second": 0.0000166667,
+        "key-month": 1.0,
+        "key-10k-uses": 0.03,
+        "address-hour": 0.005,
+    }
+    disk = after["disk-gib-month"]
+    assert (disk.source, disk.note) == ("AWS price list and EC2 spot prices", "gp3; eu-west-1")
+    assert disk.date == datetime.now(timezone.utc).date().isoformat()
+    assert after["schedule-1m-calls"] == before["schedule-1m-calls"]  # with its own date and source
+
+
+def test_units_that_the_list_does_not_have_stay_as_they_were(known: PriceServer, units: dict[str, list[str]]) -> None:
+    units["awskms"] = [
+        unit_product("eu-west-1-KMS-Keys", "Bananas", "7"),  # a unit that is not known is not guessed at
+        unit_product("eu-west-1-KMS-Requests", "Requests", "0.0000040000"),
+    ]
+    known.answers += [products(product("g4dn.xlarge", "0.587")), spots(("g4dn.xlarge", "eu-west-1a", "0.21"))]
+    before = {unit.key: unit for unit in catalogue().units}
+    assert refresh([REGION], print).units == ("key-10k-uses",)
+    after = {unit.key: unit for unit in catalogue().units}
+    assert after.pop("key-10k-uses").usd == 0.04
+    del before["key-10k-uses"]
+    assert after == before
+
+
+def test_a_unit_that_cannot_be_read_leaves_the_old_table(known: PriceServer, units: dict[str, list[str]]) -> None:
+    units["awskms"] = [unit_product("eu-west-1-KMS-Keys", "Keys", "dear")]
+    known.answers += [products(product("g4dn.xlarge", "0.587")), spots(("g4dn.xlarge", "eu-west-1a", "0.21"))]
+    with pytest.raises(ProtocolError, match="dear"):
+        refresh([REGION], print)
+    assert not table.refreshed_path("aws").exists()
+
+
+@pytest.mark.parametrize("prefix", ["", "USE1-", "EU-", "APN1-", "us-east-1-", "ap-southeast-3-"])
+def test_a_usage_type_is_found_whatever_its_regions_prefix(prefix: str) -> None:
+    sold = unit_prices.SOLD["key-month"]
+    assert unit_prices.price(sold, [unit_product(f"{prefix}KMS-Keys", "Keys", "1")]) == 1.0
+    assert unit_prices.price(sold, [unit_product(f"{prefix}Other-KMS-Keys", "Keys", "1")]) is None
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), st.integers(0, 9), st.integers(0, 99))))

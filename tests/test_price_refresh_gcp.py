@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime, timezone
 from typing import Any, Iterator, Sequence
 
 import pytest
-from cloudfn_gcp import skus
+from cloudfn_gcp import skus, unit_prices
 from cloudfn_gcp.catalogue import SHIPPED, catalogue
-from cloudfn_gcp.refresh import refresh
+from cloudfn_gcp.refresh import COMPUTE, refresh
 from hypothesis import given
 from hypothesis import strategies as st
-from price_server import Answer, PriceServer, serve
+from price_server import Answer, PriceServer, Request, serve
 
 from cloudfn.catalogue import MARKETS, ON_DEMAND, SPOT
 from cloudfn.cost import table
@@ -24,6 +25,8 @@ US = ("us-central1", "us-east1")
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[PriceServer]:
     with serve() as state:
+        # Other services than Compute Engine: none, unless a test says so.
+        state.special = lambda request: None if COMPUTE in request.path else Answer(b'{"services": []}')
         monkeypatch.setenv("CLOUDFN_GCP_BILLING_API", state.url)
         monkeypatch.setenv("CLOUDFN_GCP_API_KEY", "secret-key")
         yield state
@@ -185,6 +188,98 @@ def test_a_refresh_prices_all_machines(server: PriceServer) -> None:
     other = price("n1-standard-4", "europe-west4")
     assert "karpenter" in other.source  # a region that the catalogue did not hold stays as it was
     assert "karpenter" in price("e2-standard-4", "europe-west3").source  # also where it held a part only
+
+
+# What is no machine, by service: the SKUs that count, and what must not be taken for them.
+SERVICES: dict[str, list[dict[str, Any]]] = {
+    "Secret Manager": [
+        sku("Secret version replica storage", 0.07, unit="mo", regions=["global"]),
+        sku("Secret access operations", 0.000003, unit="count", regions=["global"]),
+    ],
+    "Cloud Logging": [sku("Log Storage cost", 0.5, unit="GiBy", regions=["global"])],
+    "Cloud Storage": [
+        {**sku("Standard Storage Iowa", 0.02, unit="GiBy.mo"), "group": "RegionalStorage"},
+        {**sku("Standard Storage Iowa (Early Delete)", 9, unit="GiBy.mo"), "group": "RegionalStorage"},
+        {**sku("Standard Storage US Multi-region", 9, unit="GiBy.mo"), "group": "MultiRegionalStorage"},
+        {**sku("Standard Storage Tokyo", 9, unit="GiBy.mo", regions=["asia-northeast1"]), "group": "RegionalStorage"},
+        {**sku("Regional Standard Class A Operations", 0.000005, unit="count"), "group": "RegionalOps"},
+        {**sku("Regional Standard Class B Operations", 0.0000004, unit="count"), "group": "RegionalOps"},
+        {**sku("Regional Standard Tagging Class A Operations", 9, unit="count"), "group": "RegionalOps"},
+    ],
+    "Artifact Registry": [sku("Artifact Registry Storage", 0.1, unit="GiBy.mo", regions=["global"])],
+    "Cloud Run": [
+        sku("Requests", 0.0000004, unit="count", regions=["global"]),
+        sku("Services CPU Tier 1 (Request-based billing)", 0.000024, unit="s"),
+        sku("Services CPU (Instance-based billing) in us-central1", 9, unit="s"),
+        sku("Services Memory Tier 1 (Request-based billing)", 0.0000025, unit="GiBy.s"),
+    ],
+    "Cloud Scheduler": [sku("Jobs", 0.1, unit="mo", regions=["global"])],
+    "Cloud Key Management Service (KMS)": [
+        sku("Active software symmetric key versions", 0.06, unit="mo", regions=["global"]),
+        sku("Active HSM symmetric key versions", 9, unit="mo", regions=["global"]),
+        sku("Cryptographic operations with a software symmetric key", 0.000003, unit="count", regions=["global"]),
+    ],
+    "Cloud SQL": [sku("Secret version replica storage", 9, unit="mo", regions=["global"])],
+}
+OF_COMPUTE = [
+    sku("Balanced PD Capacity", 0.1, unit="GiBy.mo"),
+    sku("Balanced PD Capacity in Frankfurt", 9, unit="GiBy.mo", regions=["europe-west3"]),
+    sku("Regional Balanced PD Capacity", 9, unit="GiBy.mo"),
+    sku("Storage Image", 0.05, unit="GiBy.mo"),
+    sku("External IP Charge on a Standard VM", 0.005, regions=["global"]),
+    sku("External IP Charge on a Spot Preemptible VM", 0.0025, usage="OnDemand", regions=["global"]),
+]
+
+
+def services(request: Request) -> Answer | None:
+    """The catalogue's list of services, and the SKUs of those."""
+    path = request.path.partition("?")[0]
+    if COMPUTE in path:
+        return None
+    if path == "/v1/services":
+        listed = [{"name": f"services/S{n}", "displayName": name} for n, name in enumerate(SERVICES)]
+        return Answer(json.dumps({"services": listed}).encode())
+    found = list(SERVICES.values())[int(path.split("/")[3][1:])]
+    for item in found:
+        item["category"]["resourceGroup"] = item.get("group", item["category"]["resourceGroup"])
+    return Answer(json.dumps({"skus": found}).encode())
+
+
+def test_units_are_renewed_with_date_and_source(server: PriceServer) -> None:
+    server.special = services
+    server.answers += pages(everything() + OF_COMPUTE)
+    before = {unit.key: unit for unit in catalogue().units}
+    done = refresh(["us-central1"], print)
+    assert set(done.units) == set(unit_prices.SOLD)
+    after = {unit.key: unit for unit in catalogue().units}
+    assert {key: after[key].usd for key in done.units} == pytest.approx(
+        {
+            **{"disk-gib-month": 0.1, "image-gib-month": 0.05, "address-hour": 0.005, "address-hour-spot": 0.0025},
+            **{"secret-month": 0.07, "secret-10k-reads": 0.03, "log-gib": 0.5, "bucket-gib-month": 0.02},
+            **{"bucket-1k-writes": 0.005, "bucket-1k-reads": 0.0004, "registry-gib-month": 0.1},
+            **{"function-1m-calls": 0.4, "function-cpu-second": 0.000024, "function-gib-second": 0.0000025},
+            **{"schedule-month": 0.1, "key-month": 0.06, "key-10k-uses": 0.03},
+        }
+    )
+    secret = after["secret-month"]
+    assert (secret.source, secret.date) == ("Cloud Billing catalogue", datetime.now(timezone.utc).date().isoformat())
+    assert secret.note.endswith("; us-central1")
+    assert after["log-gib-month"] == before["log-gib-month"]  # with its own date and source
+
+
+def test_units_that_the_catalogue_does_not_have_stay_as_they_were(server: PriceServer) -> None:
+    server.answers += pages(everything())
+    before = catalogue().units
+    assert refresh([], print).units == ()
+    assert catalogue().units == before
+
+
+def test_a_unit_of_another_measure_is_not_taken() -> None:
+    collector = unit_prices.Collector("Secret Manager", "us-central1")
+    odd = sku("Secret version replica storage", 0.07, unit="h", regions=["global"])
+    assert list(collector.watch([odd])) == [odd] and collector.prices == {}
+    with pytest.raises(ProtocolError, match="cannot be read"):
+        list(collector.watch([{**odd, "pricingInfo": []}]))
 
 
 def test_a_machine_lacks_no_part() -> None:

@@ -78,6 +78,9 @@ def refresh(cloud: str | None, regions: tuple[str, ...]) -> None:
 
         done = choice.source.refresh(choice.regions, report)
         click.echo(f"{name}: {done.machines} machine types in {len(done.regions)} regions -> {done.path}")
+        kept = sorted({unit.key for unit in choice.catalogue.units} - set(done.units))
+        if kept:
+            click.echo(f"{name}: as they were, each with its own date: {', '.join(kept)}", err=True)
         if done.lost:
             click.echo(f"{name}: not sold in {', '.join(done.regions)}: {', '.join(done.lost)}", err=True)
 

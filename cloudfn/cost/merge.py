@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Mapping, Sequence
 
+from cloudfn.catalogue import UnitPrice
 from cloudfn.cost import table
 from cloudfn.cost.source import Refreshed
 from cloudfn.cost.table import Figure, Prices, Source, Table
 from cloudfn.exception import InvalidError, ProtocolError
 
+Units = tuple[Mapping[str, float], str]
+"""Prices of what is no machine by key, and the region that they are of."""
 Found = Mapping[str, Mapping[str, Figure]]
 """Prices by region, then by name."""
 
@@ -23,7 +26,15 @@ def check_regions(old: Table, regions: Sequence[str]) -> None:
         )
 
 
-def save(old: Table, found: Found, origin: Source, *, devices: Found | None = None, least: int = 1) -> Refreshed:
+def save(
+    old: Table,
+    found: Found,
+    origin: Source,
+    *,
+    devices: Found | None = None,
+    least: int = 1,
+    units: Units | None = None,
+) -> Refreshed:
     """Write the user's table: the old one, with the prices of some regions replaced.
 
     What the new prices of a region lack is not offered there any more. A machine that is new at the cloud comes with
@@ -36,6 +47,8 @@ def save(old: Table, found: Found, origin: Source, *, devices: Found | None = No
         devices: of one attached device.
         least: the number of known machines that must have a price. A cloud that renames what it sells would else
             empty the table without a sound.
+        units: of what is no machine, in US dollars by key, and the region that they are of. Those that are missing stay
+            as they were.
 
     Raises:
         ProtocolError: fewer have one. Nothing is written.
@@ -56,8 +69,18 @@ def save(old: Table, found: Found, origin: Source, *, devices: Found | None = No
     attached = {name: _updated(prices, devices or {}, name) for name, prices in old.attached.items()}
     sources = {**old.sources, **dict.fromkeys(found, origin)}
     path = table.refreshed_path(old.cloud)
-    table.write(replace(old, made=max(origin.date, old.made), rows=rows, attached=attached, sources=sources), path)
-    return Refreshed(path, tuple(sorted(found)), len(sold), tuple(sorted(known - sold)))
+    usd, region = units or ({}, "")
+    priced = tuple(_renewed(unit, usd[unit.key], region, origin) if unit.key in usd else unit for unit in old.units)
+    new = replace(old, made=max(origin.date, old.made), rows=rows, attached=attached, sources=sources, units=priced)
+    table.write(new, path)
+    renewed = tuple(sorted(usd.keys() & {unit.key for unit in old.units}))
+    return Refreshed(path, tuple(sorted(found)), len(sold), tuple(sorted(known - sold)), renewed)
+
+
+def _renewed(unit: UnitPrice, usd: float, region: str, origin: Source) -> UnitPrice:
+    """Its note ends in the region that the figure is of."""
+    note = "; ".join(part for part in (unit.note.rpartition("; ")[0], region) if part)
+    return replace(unit, usd=usd, source=origin.source, date=origin.date, note=note)
 
 
 def _updated(old: Prices, found: Found, name: str) -> Prices:

@@ -23,12 +23,14 @@ class Refreshed:
         regions: whose prices are new.
         machines: how many machine types have a price in at least one of them.
         lost: those of the old table that these regions do not sell (any more).
+        units: keys of the unit prices that are new; the others stay as they were, each with its own date.
     """
 
     path: Path
     regions: tuple[str, ...]
     machines: int
     lost: tuple[str, ...]
+    units: tuple[str, ...] = ()
 
 
 class PriceSource(ABC):

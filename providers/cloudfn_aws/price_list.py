@@ -101,7 +101,7 @@ def highest_spot(history: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     for item in history:
         try:
             key = (item["InstanceType"], item["AvailabilityZone"])
-            seen = (item["Timestamp"], _dollars(item["SpotPrice"]))
+            seen = (item["Timestamp"], dollars(item["SpotPrice"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"EC2's spot prices hold an item that cannot be read ({item!r:.200}).") from error
         if key not in newest or seen[0] > newest[key][0]:
@@ -114,7 +114,7 @@ def highest_spot(history: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
 def _add(found: dict[str, float], name: str, unit: str, text: str) -> None:
     try:
-        usd = _dollars(text)
+        usd = dollars(text)
     except ValueError as error:
         raise ProtocolError(f"AWS's price list has {text!r} for the price of {name}.") from error
     if unit != "Hrs":
@@ -124,7 +124,8 @@ def _add(found: dict[str, float], name: str, unit: str, text: str) -> None:
         found[name] = max(found.get(name, 0.0), usd)
 
 
-def _dollars(text: str) -> float:
+def dollars(text: str) -> float:
+    """A price as the list writes it. Raises `ValueError` for what is none."""
     usd = float(text)
     if not (math.isfinite(usd) and usd >= 0):
         raise ValueError(text)

@@ -12,7 +12,7 @@ from cloudfn.cost import fetch, merge, table
 from cloudfn.cost.source import Refreshed, Report
 from cloudfn.cost.table import Figure, Source, Table
 from cloudfn.exception import AuthError, ConnectionError, Error, ProtocolError
-from cloudfn_aws import price_list
+from cloudfn_aws import price_list, unit_prices
 from cloudfn_aws.catalogue import NAME, SHIPPED
 
 BULK = "https://pricing.us-east-1.amazonaws.com"
@@ -30,12 +30,15 @@ def refresh(regions: Sequence[str], report: Report, *, sleep: fetch.Sleep = time
     session = _session()
     today = datetime.now(timezone.utc).date()
     if session is None:
-        report("No AWS credentials: reading the public bulk price list (some 100 MB a region, no spot prices).")
+        report("No AWS credentials: reading the public bulk price list (some 100 MB a region).")
+        report("It has no spot prices, and those of disks, logs, keys and requests stay as they were.")
         found = {region: _from_bulk(old, region, report, sleep) for region in regions}
         return merge.save(old, found, Source("AWS price list (bulk)", today.isoformat()))
     report("Asking AWS's price list and EC2's spot prices.")
     found = {region: _from_api(session, old, region, report) for region in regions}
-    return merge.save(old, found, Source("AWS price list and EC2 spot prices", today.isoformat()))
+    units = _units(session, regions[0], report)
+    origin = Source("AWS price list and EC2 spot prices", today.isoformat())
+    return merge.save(old, found, origin, units=(units, regions[0]))
 
 
 def _session() -> Any:
@@ -63,11 +66,39 @@ def _from_bulk(old: Table, region: str, report: Report, sleep: fetch.Sleep) -> d
     return _figures(old, on_demand, {})
 
 
-def _from_api(session: Any, old: Table, region: str, report: Report) -> dict[str, Figure]:
-    from botocore.config import Config
+def _units(session: Any, region: str, report: Report) -> dict[str, float]:
+    """What is no machine, by key; without what the price list does not have under its name."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    patient = Config(retries={"mode": "standard", "total_max_attempts": 8})
+    found: dict[str, float] = {}
+    try:
+        pages = session.client("pricing", region_name=QUERY_REGION, config=_patient()).get_paginator("get_products")
+        for key, sold in unit_prices.SOLD.items():
+            wanted = unit_prices.filters(sold, region)
+            answers = pages.paginate(ServiceCode=sold.service, FormatVersion="aws_v1", Filters=wanted)
+            usd = unit_prices.price(sold, _items(answers, "PriceList"))
+            if usd is not None:
+                found[key] = usd
+    except ClientError as error:
+        raise _refused(error, region) from error
+    except BotoCoreError as error:
+        raise ConnectionError(
+            f"AWS's prices of {region} could not be read: {error}.", hint="The old price table stays."
+        ) from error
+    report(f"{region}: {len(found)} of {len(unit_prices.SOLD)} prices of disks, logs, keys, requests and addresses.")
+    return found
+
+
+def _patient() -> Any:
+    from botocore.config import Config
+
+    return Config(retries={"mode": "standard", "total_max_attempts": 8})
+
+
+def _from_api(session: Any, old: Table, region: str, report: Report) -> dict[str, Figure]:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    patient = _patient()
     try:
         pages = session.client("pricing", region_name=QUERY_REGION, config=patient).get_paginator("get_products")
         answers = pages.paginate(ServiceCode="AmazonEC2", FormatVersion="aws_v1", Filters=price_list.filters(region))

@@ -13,7 +13,7 @@ from cloudfn.cost import fetch, merge, table
 from cloudfn.cost.source import Refreshed, Report
 from cloudfn.cost.table import Figure, Source, Table
 from cloudfn.exception import AuthError, ProtocolError
-from cloudfn_gcp import skus
+from cloudfn_gcp import skus, unit_prices
 from cloudfn_gcp.catalogue import NAME, SHIPPED
 
 BILLING = "https://cloudbilling.googleapis.com"
@@ -32,13 +32,32 @@ def refresh(regions: Sequence[str], report: Report, *, sleep: fetch.Sleep = time
     old, _, _ = table.choose(NAME, SHIPPED)
     merge.check_regions(old, regions)
     report("Asking the Cloud Billing catalogue.")
-    parts = skus.parts(_skus(_credentials(), sleep))
+    headers = _credentials()
+    region = regions[0] if regions else old.regions[0]
+    compute = unit_prices.Collector(unit_prices.COMPUTE, region)
+    parts = skus.parts(compute.watch(_pages(f"/v1/services/{COMPUTE}/skus", "skus", headers, sleep)))
     found = {region: machines for region in old.regions if (machines := _machines(parts, old, region))}
     devices = {region: _devices(parts, old, region) for region in found}
     report(f"{len(parts.prices)} prices of parts in {len(found)} regions.")
     origin = Source("Cloud Billing catalogue", datetime.now(timezone.utc).date().isoformat())
     least = int(LEAST * sum(not row.base for row in old.rows.values()))
-    return merge.save(old, found, origin, devices=devices, least=least)
+    units = {**compute.prices, **_units(region, headers, sleep)}
+    report(f"{region}: {len(units)} of {len(unit_prices.SOLD)} prices of disks, logs, keys, requests and addresses.")
+    return merge.save(old, found, origin, devices=devices, least=least, units=(units, region))
+
+
+def _units(region: str, headers: dict[str, str], sleep: fetch.Sleep) -> dict[str, float]:
+    """What is no machine and not of Compute Engine, by key; without what the catalogue does not have."""
+    wanted = {name for sold in unit_prices.SOLD.values() for name in sold.service} - {unit_prices.COMPUTE}
+    found: dict[str, float] = {}
+    for service in _pages("/v1/services", "services", headers, sleep):
+        name, path = service.get("displayName"), service.get("name")
+        if name in wanted and isinstance(path, str):
+            collector = unit_prices.Collector(name, region)
+            for _ in collector.watch(_pages(f"/v1/{path}/skus", "skus", headers, sleep)):
+                pass
+            found.update(collector.prices)
+    return found
 
 
 def _machines(parts: skus.Parts, old: Table, region: str) -> dict[str, Figure]:
@@ -53,16 +72,18 @@ def _devices(parts: skus.Parts, old: Table, region: str) -> dict[str, Figure]:
     return {name: figure for name in old.attached if (figure := parts.device(name, region)) is not None}
 
 
-def _skus(headers: dict[str, str], sleep: fetch.Sleep) -> Iterator[Any]:
+def _pages(path: str, member: str, headers: dict[str, str], sleep: fetch.Sleep) -> Iterator[Any]:
     base = os.environ.get(BILLING_VARIABLE, BILLING).rstrip("/")
     page, seen = "", set()
     while True:
-        query = {"currencyCode": "USD", "pageSize": "5000", **({"pageToken": page} if page else {})}
-        url = f"{base}/v1/services/{COMPUTE}/skus?{urlencode(query)}"
+        query = {"pageSize": "5000", **({"pageToken": page} if page else {})}
+        if member == "skus":
+            query = {"currencyCode": "USD", **query}
+        url = f"{base}{path}?{urlencode(query)}"
         document = fetch.json_object(url, headers, sleep=sleep)
-        found = document.get("skus", [])
+        found = document.get(member, [])
         if not isinstance(found, list):
-            raise ProtocolError("The Cloud Billing catalogue answered with a page whose 'skus' is no list.")
+            raise ProtocolError(f"The Cloud Billing catalogue answered with a page whose {member!r} is no list.")
         yield from found
         page = document.get("nextPageToken", "")
         if not page:

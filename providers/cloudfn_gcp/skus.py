@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Iterable
+from typing import Any, Iterable, Mapping
 
 from cloudfn.catalogue import ON_DEMAND, SPOT, MachineType
 from cloudfn.cost.table import Figure
@@ -197,11 +197,26 @@ def parts(skus: Iterable[Any]) -> Parts:
 
 
 def _hourly(sku: Any, units: dict[str, float]) -> float:
+    usd = dearest(sku, units)
+    if usd is None:
+        unit = sku["pricingInfo"][-1]["pricingExpression"]["usageUnit"]
+        raise ValueError(f"usage unit {unit!r} instead of {' or '.join(units)}")
+    return usd
+
+
+def dearest(sku: Any, units: Mapping[str, float]) -> float | None:
+    """US dollars by the dearest of its rates, whatever the volume from which that holds; None for another unit.
+
+    Args:
+        units: factor by the SKU's own unit.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError, IndexError: it is not of the catalogue's form.
+    """
     expression = sku["pricingInfo"][-1]["pricingExpression"]  # in order of time: the last one holds now
     unit = expression["usageUnit"]
     if unit not in units:
-        raise ValueError(f"usage unit {unit!r} instead of {' or '.join(units)}")
-    # More than one rate: the dearest, whatever the volume from which it holds.
+        return None
     return max(_dollars(rate["unitPrice"]) for rate in expression["tieredRates"]) * units[unit]
 
 
