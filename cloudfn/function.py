@@ -249,7 +249,12 @@ class Function(Generic[P, R, L]):
         return self._spawned([(args, kwargs)])
 
     async def _spawn_aio(self, /, *args: P.args, **kwargs: P.kwargs) -> FunctionCall[R]:
-        return self._spawn(*args, **kwargs)
+        from cloudfn.function_call import FunctionCall
+
+        self._check_plain("spawn")
+        spawner = spawner_for(self._app, self._name)
+        handle = await spawner.spawn_async(self._target, [(args, kwargs)])
+        return FunctionCall(handle.id, handle)
 
     spawn = Dual(_spawn, _spawn_aio)
 

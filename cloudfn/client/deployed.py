@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 KEEP_VARIABLE = "CLOUDFN_KEEP_RESULTS"  # days
 _LOOK = 60.0  # seconds that one question for a result waits; then it is asked again
+_AHEAD = 64  # results of one call that are asked for before somebody waits for them
 _GRACE = 30.0  # seconds beyond a wait, for the host to answer on a loaded machine
 _OPEN = 600.0  # seconds for an app's agent to start, its image perhaps to be built
 
@@ -125,15 +126,17 @@ class Deployed:
 
     # -- durable calls
 
-    def spawn(self, encoders: Encoders, target: Target, inputs: Iterable[tuple[Any, Any]]) -> DurableHandle:
-        """Hand a call to the host; when this returns, it will be run whatever ends."""
+    def spawn(
+        self, app: str, encoders: Encoders, target: Target, inputs: Iterable[tuple[Any, Any]]
+    ) -> tuple[Future[Answer], DurableHandle]:
+        """Hand a call to the host; once the future has a result, it will be run whatever ends."""
         payloads = [pack(*encoders.arguments(target, args, kwargs)) for args, kwargs in inputs]
         call_id = new_call_id()
-        self.link.ask(
+        kept = self.link.request(
             "spawn",
             [wire.pack_items(payloads)],
             call=f"{call_id:016x}",
-            app=target.app,
+            app=app,
             tag=target.tag,
             method=target.method,
             parameters=base64.b64encode(target.parameters).decode(),
@@ -141,7 +144,7 @@ class Deployed:
             count=len(payloads),
             keep=keep_seconds(),
         )
-        return DurableHandle(self, f"fc-{call_id:016x}", len(payloads))
+        return kept, DurableHandle(self, f"fc-{call_id:016x}", len(payloads))
 
     def find_call(self, call_id: str) -> DurableHandle:
         """The call of this id. Raises `NotFoundError`."""
@@ -156,12 +159,16 @@ class DurableHandle:
         self.id = call_id
         self.num_inputs = num_inputs
         self._link = deployed.link
+        self._asked: dict[int, Future[Answer]] = {}
+        self._next = -1
+        self._lock = threading.Lock()
 
     def result(self, index: int = 0, timeout: float | None = None) -> Any:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             wait = _wait(deadline)
-            answer = self._ask(index, wait).result(wait + _GRACE if timeout is not None else None)
+            asked = self._ahead(index) if timeout is None else self._ask(index, wait)
+            answer = asked.result(wait + _GRACE if timeout is not None else None)
             if "pending" not in answer.fields:
                 return _value(answer)
             if deadline is not None and time.monotonic() >= deadline:
@@ -172,11 +179,23 @@ class DurableHandle:
 
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            answer = await asyncio.wrap_future(self._ask(index, _wait(deadline)))
+            asked = self._ahead(index) if timeout is None else self._ask(index, _wait(deadline))
+            answer = await asyncio.wrap_future(asked)
             if "pending" not in answer.fields:
                 return _value(answer)
             if deadline is not None and time.monotonic() >= deadline:
                 raise self._too_slow(timeout)
+
+    def _ahead(self, index: int) -> Future[Answer]:
+        """The question for this result, and for the next ones if this is the next after one that was asked for."""
+        with self._lock:
+            asked = self._asked.pop(index, None) or self._ask(index, _LOOK)
+            if index == self._next:
+                for other in range(index + 1, min(index + 1 + _AHEAD, self.num_inputs)):
+                    if other not in self._asked:
+                        self._asked[other] = self._ask(other, _LOOK)
+            self._next = index + 1
+        return asked
 
     def _ask(self, index: int, wait: float) -> Future[Answer]:
         return self._link.request("result", call=self.id.removeprefix("fc-"), index=index, wait=wait)
@@ -250,7 +269,16 @@ class DeployedSession:
             self._deployed._leave(self._app, attachment)
 
     def spawn(self, target: Target, inputs: Iterable[tuple[Any, Any]]) -> DurableHandle:
-        return self._deployed.spawn(self.encoders, target, inputs)
+        kept, handle = self._deployed.spawn(self._app, self.encoders, target, inputs)
+        kept.result()
+        return handle
+
+    async def spawn_async(self, target: Target, inputs: Iterable[tuple[Any, Any]]) -> DurableHandle:
+        import asyncio
+
+        kept, handle = self._deployed.spawn(self._app, self.encoders, target, inputs)
+        await asyncio.wrap_future(kept)
+        return handle
 
 
 def keep_seconds() -> float:

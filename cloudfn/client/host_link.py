@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _TRIES = 100  # attempts to reach a host again, `_PAUSE` seconds apart and more, before what waits for it fails
 _PAUSE = 0.02
 _MAX_PAUSE = 0.5
+_SMALL = 65536  # bytes from which a piece is not copied to go with others
 
 
 class Answer(NamedTuple):
@@ -58,6 +59,7 @@ class HostLink:
         self._lock = threading.Lock()
         self._started = False
         self._waiting: dict[int, tuple[Sequence[wire.Buffer], Future[Answer]]] = {}
+        self._unsent: list[tuple[int, Sequence[wire.Buffer], Future[Answer]]] = []
         self._stream: FrameStream | None = None
         self._connecting = False
         self._closed = False
@@ -71,7 +73,11 @@ class HostLink:
         id = next(self._ids)
         body = json.dumps({"op": op, "id": id, **fields}, separators=(",", ":")).encode()
         future: Future[Answer] = Future()
-        self._reactor.call(self._send, id, wire.encode(wire.CONTROL, body, buffers=buffers), future)
+        with self._lock:
+            self._unsent.append((id, wire.encode(wire.CONTROL, body, buffers=buffers), future))
+            if len(self._unsent) > 1:
+                return future  # the reactor is on its way
+        self._reactor.call(self._flush)
         return future
 
     def ask(self, op: str, buffers: Sequence[bytes] = (), *, patience: float | None = None, **fields: Any) -> Answer:
@@ -99,10 +105,17 @@ class HostLink:
 
     # -- on the reactor's thread
 
-    def _send(self, id: int, pieces: Sequence[wire.Buffer], future: Future[Answer]) -> None:
-        self._waiting[id] = (pieces, future)
+    def _flush(self) -> None:
+        """Send what has gathered since we were called, together."""
+        with self._lock:
+            unsent, self._unsent = self._unsent, []
+        pieces: list[wire.Buffer] = []
+        for id, parts, future in unsent:
+            self._waiting[id] = (parts, future)
+            pieces.extend(parts)
         if self._stream is not None:
-            self._stream.send(pieces)
+            small = all(len(piece) < _SMALL for piece in pieces)
+            self._stream.send([b"".join(pieces)] if small else pieces)
         elif not self._connecting:
             self._connecting = True
             self._reactor.spawn(self._connect())

@@ -247,6 +247,10 @@ class Session:
         self.reactor.call(dispatcher.submit, items)
         return handle
 
+    async def spawn_async(self, target: Target, inputs: Iterable[tuple[Any, Any]]) -> CallHandle:
+        """The same: nothing here waits."""
+        return self.spawn(target, inputs)
+
     def find_call(self, call_id: str) -> CallHandle:
         """A call that this process spawned. Raises `NotFoundError`."""
         try:

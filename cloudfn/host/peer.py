@@ -25,6 +25,8 @@ from cloudfn.wire import Frame, FrameReader
 if TYPE_CHECKING:
     from cloudfn.host.host import Host
 
+_SMALL = 65536  # bytes from which a piece is not copied to go with others
+
 Answer = tuple[dict[str, Any], Sequence[bytes]]
 
 
@@ -34,13 +36,14 @@ class Peer:
     def __init__(self, host: Host, sock: socket.socket) -> None:
         self._host = host
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unsent: list[wire.Buffer] = []
         self._loop = asyncio.get_running_loop()
         reader = FrameReader(wire.MAX_BODY, frozenset({wire.CONTROL}))
         self._stream = FrameStream(self._loop, sock, self._on_frames, self._on_close, reader)
         self._stream.start()
 
     def tell(self, message: dict[str, Any]) -> None:
-        self._stream.send(wire.control(message))
+        self._send(wire.control(message))
 
     def close(self) -> None:
         self._stream.close()
@@ -73,7 +76,18 @@ class Peer:
             text = f"{message['op'][:50]!r} was not understood: {type(error).__name__}: {error}"
             answer = {"error": {"type": "ProtocolError", "message": text, "hint": ""}}
         body = json.dumps({"op": "answer", "id": message.get("id"), **answer}, separators=(",", ":")).encode()
-        self._stream.send(wire.encode(wire.CONTROL, body, buffers=out))
+        self._send(wire.encode(wire.CONTROL, body, buffers=out))
+
+    def _send(self, pieces: Sequence[wire.Buffer]) -> None:
+        """With whatever else is to be sent in this turn of the loop."""
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.extend(pieces)
+
+    def _flush(self) -> None:
+        pieces, self._unsent = self._unsent, []
+        small = all(len(piece) < _SMALL for piece in pieces)
+        self._stream.send([b"".join(pieces)] if small else pieces)
 
 
 # -- calls

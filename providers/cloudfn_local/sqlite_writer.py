@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, TypeVar, Union
 
 from cloudfn.exception import Error, InternalFailure, ResourceExhaustedError
 
 T = TypeVar("T")
 _MAX_GROUP = 4096  # changes in one commit, so that the first of them does not wait for too many others
 
-_Job = tuple[Callable[[sqlite3.Connection], Any], "Future[Any]"]
+_Future = Union["Future[Any]", "asyncio.Future[Any]"]
+_Job = tuple[Callable[[sqlite3.Connection], Any], _Future]
+_Done = tuple[_Future, Any, "BaseException | None"]
 
 
 class Writer:
@@ -46,17 +48,23 @@ class Writer:
 
         Raises what `work` raises, its changes undone, and `ResourceExhaustedError` where the disk takes no more.
         """
-        return await asyncio.wrap_future(self.soon(work))
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._add(work, future)
+        return await future
 
     def soon(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """As `do`, from any thread."""
         future: Future[T] = Future()
+        self._add(work, future)
+        return future
+
+    def _add(self, work: Callable[[sqlite3.Connection], Any], future: _Future) -> None:
         with self._wake:
             if self._ended:
                 raise InternalFailure("the queue's database is closed")
             self._jobs.append((work, future))
-            self._wake.notify()
-        return future
+            if len(self._jobs) == 1:
+                self._wake.notify()
 
     def close(self) -> None:
         """Do what was asked for, then end. Idempotent."""
@@ -83,27 +91,45 @@ class Writer:
         connection.close()
 
     def _commit(self, connection: sqlite3.Connection, jobs: list[_Job], path: Path) -> None:
-        done: list[tuple[Future[Any], Any, BaseException | None]] = []
+        done: list[_Done] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
             for work, future in jobs:
-                if future.set_running_or_notify_cancel():
-                    done.append((future, *_attempt(connection, work)))
+                done.append((future, *_attempt(connection, work)))
             connection.execute("COMMIT")
             self.commits += 1
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             failure = _full(error, path)
-            for _, future in jobs:
-                if not future.cancelled():
-                    future.set_exception(failure)
-            return
-        for future, value, problem in done:
-            if problem is None:
-                future.set_result(value)
-            else:
-                future.set_exception(problem)
+            done = [(future, None, failure) for _, future in jobs]
+        _tell(done)
+
+
+def _tell(done: list[_Done]) -> None:
+    """Results to those who wait: all of a loop's in one go, since each time costs a system call."""
+    by_loop: defaultdict[asyncio.AbstractEventLoop, list[_Done]] = defaultdict(list)
+    for item in done:
+        future = item[0]
+        if isinstance(future, asyncio.Future):
+            by_loop[future.get_loop()].append(item)
+        else:
+            _resolve([item])
+    for loop, items in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_resolve, items)
+        except RuntimeError:  # the loop has ended, and nobody waits
+            pass
+
+
+def _resolve(done: list[_Done]) -> None:
+    for future, value, problem in done:
+        if future.cancelled():
+            continue
+        if problem is None:
+            future.set_result(value)
+        else:
+            future.set_exception(problem)
 
 
 def _attempt(
