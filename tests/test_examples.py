@@ -38,6 +38,27 @@ def test_every_example_has_a_test() -> None:
     assert [name for name in EXAMPLES if f'"{name}"' not in here] == []
 
 
+def test_deployed() -> None:
+    """`cloudfn deploy` of it, then the program that calls by name."""
+    from cloudfn_local.host_place import LocalHostPlace
+
+    python, name = sys.executable, "deployed"
+    try:
+        done = subprocess.run(
+            [python, "-m", "cloudfn", "deploy", f"examples/{name}.py"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert "deployed deployed version 1: 2 functions" in done.stdout, done.stderr
+        done = subprocess.run([python, f"examples/{name}.py"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+        lines = done.stdout.splitlines()
+        assert lines[0] == "waited for: 3" and lines[2] == "result: 7", done.stderr
+    finally:
+        LocalHostPlace().stop(30.0)
+
+
 def test_hello() -> None:
     done = run_example("hello", "--count", "10")
     out, err = done.stdout.splitlines(), done.stderr.splitlines()
