@@ -144,7 +144,7 @@ class AWSMachines:
                 str(key["fingerprint"]),
                 str(key.get("name") or ""),
                 str(key.get("principal") or ""),
-                None if key.get("added") is None else float(key["added"]),
+                None if key.get("registered") is None else float(key["registered"]),
             )
             for key in self._stack.ask("keys")["keys"]
         ]

@@ -49,7 +49,7 @@ class World:
                 "fingerprint": print_,
                 "name": request["name"],
                 "principal": "AIDAEXAMPLE",
-                "added": 1_800_000_000,
+                "registered": 1_800_000_000,
                 "public": request["public"],
             }
             self._write()

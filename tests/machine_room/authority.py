@@ -109,14 +109,20 @@ def _statements(principal: Principal) -> Iterable[dict[str, Any]]:
     if principal.role:
         role = iam.get_role(principal.role)
         documents += list(role.policies.values())
-        documents += [policy.document for policy in role.managed_policies.values()]
+        documents += [_text(policy) for policy in role.managed_policies.values()]
     else:
         user = iam.get_user(principal.user)
         documents += list(user.policies.values())
-        documents += [policy.document for policy in user.managed_policies.values()]
+        documents += [_text(policy) for policy in user.managed_policies.values()]
     for document in documents:
         parsed = json.loads(document) if isinstance(document, str) else document
         yield from _listed(parsed["Statement"])
+
+
+def _text(policy: Any) -> str:
+    """Of the version that holds."""
+    (version,) = (found for found in policy.versions if found.version_id == policy.default_version_id)
+    return str(version.document)
 
 
 def _applies(statement: Mapping[str, Any], action: str, resource: str, context: Mapping[str, str]) -> bool:

@@ -1,0 +1,99 @@
+"""A caller of a stack, with nothing but the policy that the stack made for callers: it finds the stack and its
+controller, registers a key, sees machines; and whoever lacks the policy is told so."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+from machine_room.identity import Principal
+from machine_room.room import Room
+
+pytestmark = [pytest.mark.machine, pytest.mark.slow, pytest.mark.xdist_group("machine-room")]
+
+APP = """
+import cloudfn
+app = cloudfn.App("demo")
+
+@app.function(max_containers=1)
+def f(x):
+    return x
+"""
+SETTINGS = 'provider = "aws"\nregions = ["us-east-1"]\n[network]\nroad = "ssh"\n'
+REGISTER = """
+from cloudfn.client import current
+from cloudfn.road.identity import identity
+from cloudfn.folders import state_dir
+from cloudfn_aws.provider import Stack
+provider = current.provider()
+stack = Stack(provider._session, provider._environments, "demo")
+assert len(stack.register(identity(state_dir()))) == 32
+fleet = provider.fleet("demo", print)
+print(stack.descriptor.functions["f"].groups[0])
+fleet.close()
+"""
+
+
+class Stack:
+    def __init__(self, room: Room, folder: Path) -> None:
+        self.room, self.folder = room, folder
+        (folder / "app.py").write_text(APP)
+        (folder / "cloudfn.toml").write_text(SETTINGS)
+        room.cloudfn("up", "app.py", "--yes", "--ssh-from", f"{room.network.host}/32", folder=folder)
+
+    def caller(self, name: str, policy: str) -> dict[str, str]:
+        """Variables of a new user's processes; the policy by the end of its name."""
+        every = self.room.client("iam").list_policies(Scope="Local")["Policies"]
+        (arn,) = [found["Arn"] for found in every if found["PolicyName"].endswith(policy)]
+        who: Principal = self.room.caller(name, arn)
+        state = self.folder / name
+        state.mkdir()
+        return {**who.environment, "CLOUDFN_STATE_DIR": str(state)}
+
+    def run(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        environment = {**self.room.environment, **more}
+        return subprocess.run(
+            [sys.executable, *words], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=300
+        )
+
+
+@pytest.fixture(scope="module")
+def stack(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    yield Stack(room, tmp_path_factory.mktemp("caller"))
+
+
+def listed(stack: Stack, who: dict[str, str], *words: str) -> Any:
+    done = stack.run("-m", "cloudfn", *words, "--json", **who)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_caller_needs_the_policy_for_callers_and_nothing_else(stack: Stack) -> None:
+    ada = stack.caller("ada", "-call")
+    done = stack.run("-c", REGISTER, **ada)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    (key,) = listed(stack, ada, "keys", "list")
+    assert key["app"] == "demo" and key["fingerprint"].startswith("SHA256:") and key["registered"]
+    assert listed(stack, ada, "ps") == []
+    assert stack.run("-m", "cloudfn", "keys", "revoke", key["fingerprint"], **ada).returncode == 0
+    assert listed(stack, ada, "keys", "list") == []
+    again = stack.run("-m", "cloudfn", "keys", "revoke", key["fingerprint"], **ada)
+    assert again.returncode == 1 and "no key" in again.stderr
+    nobody = stack.run("-m", "cloudfn", "ssh", **ada)
+    assert nobody.returncode == 1 and "No machine is up" in nobody.stderr
+
+
+def test_whoever_lacks_it_is_told_which(stack: Stack) -> None:
+    iam = stack.room.client("iam")
+    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "iam:*", "Resource": "*"}]}
+    iam.create_policy(PolicyName="demo-nothing", PolicyDocument=json.dumps(document))
+    eve = stack.caller("eve", "-nothing")
+    done = stack.run("-m", "cloudfn", "keys", "list", "--app", "demo", **eve)
+    assert done.returncode == 1 and "demo-main-call" in done.stderr
+    assert "Traceback" not in done.stderr
