@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Generator
 
-from cloudfn import auth, head
+from cloudfn import auth, head, speaks
 from cloudfn.exception import AuthError, ConnectionError, ProtocolError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def handshake(key: bytes, target: str) -> Generator[bytes | None, bytes, None]:
 
     Raises:
         AuthError: the agent does not hold our key, or says that we do not hold its.
+        VersionError: there is no version of the protocol that both sides speak.
         LeaseGone: the lease that we ask for has ended.
         ProtocolError: whoever answers is no agent.
     """
@@ -50,13 +51,19 @@ def handshake(key: bytes, target: str) -> Generator[bytes | None, bytes, None]:
             "the agent at this door does not hold our environment's key",
             hint="Another process may have taken its place. Nothing was sent to it.",
         )
+    theirs_spoken = speaks.parse(reply.headers.get("cloudfn-speaks", ""))
+    version = speaks.agree(theirs_spoken)
+    if version is None:
+        raise speaks.mismatch(theirs_spoken, reply.headers.get("cloudfn-version", ""))
     mine = auth.proof(key, "client", nonce, agent_nonce, target)
-    asked = head.render(first, Host="agent", Connection="Upgrade", Upgrade="cloudfn/1", Authorization=mine)
+    asked = head.render(first, Host="agent", Connection="Upgrade", Upgrade=f"cloudfn/{version}", Authorization=mine)
     reply = head.parse((yield asked))
     if reply.first[1] == "101":
         return
     if reply.first[1] == "410":
         raise LeaseGone(_death((yield None)))
+    if reply.first[1] == "426":
+        raise speaks.mismatch(theirs_spoken, reply.headers.get("cloudfn-version", ""))
     raise AuthError(f"the agent refused us: {' '.join(reply.first[1:])}")
 
 

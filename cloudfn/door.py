@@ -13,7 +13,7 @@ import time
 from typing import Awaitable, Callable, Mapping
 from urllib.parse import parse_qsl
 
-from cloudfn import auth, head
+from cloudfn import auth, head, speaks
 from cloudfn.exception import InvalidError, ProtocolError
 
 _PATIENCE = 10.0  # seconds that a peer has to prove itself
@@ -151,7 +151,8 @@ class Door:
                     raise ProtocolError("no nonce")
                 nonce = auth.new_nonce()
                 mine = auth.proof(key, "agent", client_nonce, nonce)
-                await answer(sock, "401 Unauthorized", "", WWW_Authenticate=f"Cloudfn {nonce} {mine}")
+                said = {"Cloudfn_Speaks": speaks.own(), "Cloudfn_Version": speaks.release()}
+                await answer(sock, "401 Unauthorized", "", WWW_Authenticate=f"Cloudfn {nonce} {mine}", **said)
             elif not client_nonce or not auth.matches(
                 request.headers["authorization"], auth.proof(key, "client", client_nonce, nonce, target)
             ):
@@ -160,6 +161,10 @@ class Door:
             elif path in self._private_pages:
                 await answer(sock, "200 OK", self._private_pages[path]())
                 client_nonce = ""  # a proof is good for one request
+            elif not _speaks(request.headers.get("upgrade", "")):
+                text = f"protocol {speaks.own()} is spoken here, not {request.headers['upgrade'][:40]}"
+                await answer(sock, "426 Upgrade Required", text, Upgrade=f"cloudfn/{speaks.HIGHEST}")
+                raise ProtocolError(text)
             else:
                 return self._handlers[path], parameters
 
@@ -167,6 +172,12 @@ class Door:
         if parameters.get("worker"):
             return path in self._workers_handlers
         return path in self._handlers or path in self._private_pages
+
+
+def _speaks(upgrade: str) -> bool:
+    """Whether a client asks for a version of the protocol that is spoken here; without a word it means the first."""
+    name, _, version = (upgrade or "cloudfn/1").partition("/")
+    return name == "cloudfn" and version.isdecimal() and speaks.agree((int(version), int(version))) is not None
 
 
 def refuse_public(listener: socket.socket) -> None:

@@ -63,7 +63,7 @@ class Agent:
         folder, shared = config.folder, config.shared
         house = House(config.address, folder, config.runtime, shared, mounts.wrap, early, config.storage, users)
         self._workforce = Workforce(house, self, warden, config.exit_patience)
-        self.functions = Functions()
+        self.functions: Functions = Functions()
         self._pools = self.functions.pools
         self._leases: dict[str, Lease] = {}
         self._deaths: dict[str, dict[str, Any]] = {}  # leases that ended with their worker -> why
