@@ -252,9 +252,13 @@ def take_seat() -> LocalHostSeat | None:
         if not _locked(lock):
             os.close(lock)
             return None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(os.getpid()).encode(), 0)
-        return LocalHostSeat(folder, lock)
+        try:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, str(os.getpid()).encode(), 0)
+            return LocalHostSeat(folder, lock)
+        except BaseException:
+            os.close(lock)  # else this process would look like the host
+            raise
     except OSError as error:
         raise ResourceExhaustedError(f"the host has no place in {folder}: {error}") from error
 
