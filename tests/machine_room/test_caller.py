@@ -39,6 +39,26 @@ fleet.close()
 """
 
 
+REACH = """
+import queue, sys
+from cloudfn.client import current
+from cloudfn.provider import MachineUp, Need, Refused
+from cloudfn.road.tunnel import knock
+fleet = current.provider().fleet("demo", print)
+changes = queue.Queue()
+fleet.on_change(changes.put)
+group = fleet._stack.functions["f"].groups[0]
+fleet.want(Need((group,)), 1)
+while not isinstance(change := changes.get(timeout=240), (MachineUp, Refused)):
+    print(change.text, file=sys.stderr)
+assert isinstance(change, MachineUp), change.error
+knock(change.machine.address, change.machine.name, 60)
+print(change.machine.name, flush=True)
+sys.stdin.read()
+fleet.close()
+"""
+
+
 class Stack:
     def __init__(self, room: Room, folder: Path) -> None:
         self.room, self.folder = room, folder
@@ -97,3 +117,19 @@ def test_whoever_lacks_it_is_told_which(stack: Stack) -> None:
     done = stack.run("-m", "cloudfn", "keys", "list", "--app", "demo", **eve)
     assert done.returncode == 1 and "demo-main-call" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_machine_is_reached_by_its_road_and_by_a_person(stack: Stack) -> None:
+    bob = stack.caller("bob", "-call")
+    environment = {**stack.room.environment, **bob, "CLOUDFN_SSH_CONFIG": "none"}
+    words = [sys.executable, "-c", REACH]
+    with subprocess.Popen(words, cwd=stack.folder, env=environment, stdin=-1, stdout=-1, text=True) as run:
+        assert run.stdin is not None and run.stdout is not None
+        name = run.stdout.readline().strip()
+        assert name.startswith("i-")
+        (machine,) = [row for row in listed(stack, bob, "ps") if row["kind"] == "machine"]
+        assert (machine["id"], machine["state"]) == (name, "ready") and machine["usd_so_far"] > 0
+        done = stack.run("-m", "cloudfn", "ssh", name, "id", "-un", CLOUDFN_SSH_CONFIG="none", **bob)
+        assert (done.stdout.strip(), done.returncode) == ("cloudfn-admin", 0), done.stderr
+        run.stdin.close()
+        assert run.wait(60) == 0
