@@ -456,6 +456,8 @@ class Agent:
             if len(self._deaths) > _MAX_DEATHS:
                 del self._deaths[next(iter(self._deaths))]
             lease.client.send({"op": "lost", "lease": token, "death": death})
+        wanted = worker.state is State.STOPPING or death.get("kind") in ("stopped", "cancelled", "preempted")
+        worker.pool.died += not wanted
         if not worker.ready:
             worker.pool.broken = True
             self._refuse_all(worker.pool, death)

@@ -8,6 +8,8 @@ _METRICS = (
     ("queued", "gauge", "cloudfn_requests_waiting", "Requests for a worker that wait."),
     ("running", "gauge", "cloudfn_inputs_running", "Inputs that run now."),
     ("workers", "gauge", "cloudfn_workers", "Worker processes."),
+    ("started", "counter", "cloudfn_worker_starts_total", "Workers that were started: cold starts."),
+    ("died", "counter", "cloudfn_worker_deaths_total", "Workers that ended by themselves, or were killed."),
     ("done", "counter", "cloudfn_inputs_total", "Inputs that ended."),
     ("busy_seconds", "counter", "cloudfn_busy_seconds_total", "Seconds in which workers ran inputs."),
 )

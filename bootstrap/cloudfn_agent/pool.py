@@ -145,6 +145,7 @@ class Pool:
     Attributes:
         broken: its latest worker could not start, so none is started that nobody asks for.
         ended: its session is over; it starts nothing and grants nothing.
+        started, died: workers so far, and those of them whose end nobody wanted.
         done, busy, lived: of workers that are gone: inputs finished, seconds with one running, seconds in all.
     """
 
@@ -156,6 +157,8 @@ class Pool:
     broken: bool = False
     ended: bool = False
     done: int = 0
+    started: int = 0
+    died: int = 0
     busy: float = 0.0
     lived: float = 0.0
 

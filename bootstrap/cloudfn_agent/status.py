@@ -27,6 +27,8 @@ def functions(
                 "queued": 0,
                 "running": 0,
                 "workers": 0,
+                "started": 0,
+                "died": 0,
                 "done": 0,
                 "failed": 0,
                 "busy_seconds": 0.0,
@@ -36,6 +38,8 @@ def functions(
         entry["queued"] += len(pool.requests)
         entry["running"] += sum(slot.running for slot in slots)
         entry["workers"] += len(pool.workers)
+        entry["started"] += pool.started
+        entry["died"] += pool.died
         entry["done"] += pool.done + sum(slot.done for slot in slots)
         entry["busy_seconds"] += pool.busy + sum(slot.busy for slot in slots)
     for entry in entries.values():

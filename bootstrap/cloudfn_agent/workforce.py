@@ -117,6 +117,7 @@ class Workforce:
         worker.devices = self._overseer.allot(pool)
         self.by_number[number] = worker
         pool.workers.append(worker)
+        pool.started += 1
         message = {"op": "started", "worker": number, "function": pool.spec.tag}
         self._loop.call_soon(self._overseer.show, pool.function.session, message)  # not in its way
         if zygote and pool.function.key in zygote.served and not pool.spec.is_class:

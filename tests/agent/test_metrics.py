@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from pathlib import Path
 
 from cloudfn_agent.metrics import render_metrics
@@ -18,7 +20,8 @@ LINE = re.compile(r'[a-z_]+\{app="((?:[^"\\\n]|\\.)*)",function="((?:[^"\\\n]|\\
 
 
 def entry(tag: str, **counts: float) -> dict[str, object]:
-    return {"tag": tag, "queued": 0, "running": 0, "workers": 0, "done": 0, "failed": 0, "busy_seconds": 0.0, **counts}
+    names = ("queued", "running", "workers", "started", "died", "done", "failed", "busy_seconds")
+    return {"tag": tag, **dict.fromkeys(names, 0), **counts}
 
 
 @given(st.text(), st.text(), st.integers(0, 10**9))
@@ -70,6 +73,10 @@ def test_status_of_an_app_at_work(tmp_path: Path) -> None:
         assert all(Path(f"/proc/{worker['pid']}").exists() for worker in status["workers"])
         assert "leased" in {worker["state"] for worker in status["workers"]}
         assert 0 <= counts["busy_seconds"] < 1000
+        assert (counts["started"], counts["died"]) == (counts["workers"], 0)
+        busy = max(status["workers"], key=lambda worker: worker["state"] == "leased")
+        os.kill(busy["pid"], signal.SIGKILL)
+        wait_until(lambda: ask(record, {"op": "status"}, "status")["functions"][0]["died"] == 1, "the death")
         call.cancel()
 
 
