@@ -13,6 +13,8 @@ from project_folder import Folder
 
 from host.conftest import HostOfTest
 
+pytestmark = pytest.mark.slow  # each starts a host, an agent and workers
+
 NIGHTLY = """
 @app.function(schedule=cloudfn.Cron("0 2 * * *", timezone="Europe/Paris"))
 def nightly():

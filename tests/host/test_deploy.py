@@ -23,6 +23,8 @@ from cloudfn.exception import (
 )
 from host.conftest import HostOfTest
 
+pytestmark = pytest.mark.slow  # each starts a host, an agent and workers
+
 app = App("shop")
 
 
