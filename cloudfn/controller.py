@@ -27,8 +27,9 @@ from cloudfn.controller_state import ASKED, BOOTING, DRAINING, READY, Group, Mac
 
 __all__ = ["VERSION", "Ask", "Decision", "answered", "decide", "due", "handle", "rejected"]
 
-FLUX, CALM = 3.0, 50.0
-"""Seconds between two looks at the cloud: while something changes, and else."""
+FLUX, CALM, REST = 3.0, 50.0, 600.0
+"""Seconds between two looks at the cloud: while something changes, while machines run, and while there is nothing.
+Looking writes the state, and at rest that would be most of what a month costs."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def due(state: State, facts: Facts, now: float, *, pressing: bool) -> bool:
     """Whether it is time to look at the cloud and act on it."""
     if state.slow_until > now:
         return False
-    if pressing or now - state.observed_at >= CALM:
+    if pressing or now - state.observed_at >= (REST if _rests(state) else CALM):
         return True
     changing = any(
         machine.state in (ASKED, BOOTING, DRAINING) or (machine.state == READY and machine.lifecycle != "serving")
@@ -109,6 +110,17 @@ def due(state: State, facts: Facts, now: float, *, pressing: bool) -> bool:
     ) or any(group.target != len(state.live(name)) for name, group in state.groups.items())
     waiting = any(found.has < found.machines for found in state.claims.values())
     return (changing or waiting) and now - state.observed_at >= FLUX
+
+
+def _rests(state: State) -> bool:
+    """Whether there is nothing to look after: nobody wants a machine, none is there, and none can come late."""
+    return (
+        not state.claims
+        and not state.machines
+        and not any(
+            group.target or group.held or group.settled_at > state.observed_at for group in state.groups.values()
+        )
+    )
 
 
 def handle(request: Mapping[str, Any], now: float) -> dict[str, Any]:
@@ -151,7 +163,7 @@ def _serve(state: State, facts: Facts, ask: Ask, now: float) -> tuple[Any, bool]
             return keys.add(state, ask.request, ask.caller, now), False
         elif kind == "revoke":
             return keys.revoke(state, ask.request), False
-        return None, kind in ("tick", "ledger")
+        return None, kind == "ledger" or (kind == "tick" and not _rests(state))
     except Rejected as error:
         return error, False
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import MISSING, dataclass, field, fields, replace
-from functools import cache
 from typing import Any, Mapping, TypeVar
 
 FORMAT = 1
@@ -233,7 +232,7 @@ def to_text(state: State) -> bytes:
 
 def _sparse(item: Any) -> dict[str, Any]:
     """The fields that say something: half as long, and read twice as fast."""
-    usual = _usual(type(item))
+    usual = _USUAL[type(item)]
     return {name: value for name, value in vars(item).items() if name not in usual or value != usual[name]}
 
 
@@ -255,21 +254,22 @@ def from_text(text: bytes) -> State:
 
 
 def _made(cls: type[T], data: Mapping[str, Any]) -> T:
-    return cls(**(data if data.keys() <= _names(cls) else _known(cls, data)))
+    return cls(**(data if data.keys() <= _NAMES[cls] else _known(cls, data)))
 
 
 def _known(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
-    names = _names(cls)
+    names = _NAMES[cls]
     return {key: value for key, value in data.items() if key in names}
 
 
-@cache
-def _names(cls: Any) -> frozenset[str]:
-    return frozenset(each.name for each in fields(cls))
-
-
-@cache
-def _usual(cls: Any) -> Mapping[str, Any]:
-    """Defaults by field."""
-    values = {each.name: each.default for each in fields(cls) if each.default is not MISSING}
-    return {**values, **{each.name: each.default_factory() for each in fields(cls) if callable(each.default_factory)}}
+_ITEMS: tuple[type[Any], ...] = (Claim, Machine, Group, Key, Acting, State)
+_NAMES = {cls: frozenset(each.name for each in fields(cls)) for cls in _ITEMS}
+_USUAL: dict[type[Any], dict[str, Any]] = {
+    cls: {
+        each.name: each.default if each.default is not MISSING else each.default_factory()
+        for each in fields(cls)
+        if each.default is not MISSING or each.default_factory is not MISSING
+    }
+    for cls in _ITEMS
+}
+"""Defaults by field."""

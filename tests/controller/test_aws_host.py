@@ -197,7 +197,7 @@ def test_writes_are_conditional(account: Account) -> None:
 
 
 def test_an_orphan_is_ended(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cloudfn import controller_actions
+    from cloudfn import controller, controller_actions
 
     tags: Any = [{"ResourceType": "instance", "Tags": [{"Key": "cloudfn:stack", "Value": "demo.main"}]}]
     (orphan,) = account.ec2.run_instances(ImageId="ami-12345678", MinCount=1, MaxCount=1, TagSpecifications=tags)[
@@ -206,6 +206,7 @@ def test_an_orphan_is_ended(account: Account, monkeypatch: pytest.MonkeyPatch) -
     tick()
     assert account.instance(orphan["InstanceId"])["State"]["Name"] == "running"
     monkeypatch.setattr(controller_actions, "ORPHAN_AGE", -1.0)
+    monkeypatch.setattr(controller, "REST", -1.0)
     tick()
     assert account.instance(orphan["InstanceId"])["State"]["Name"] == "terminated"
 

@@ -294,3 +294,25 @@ def test_a_claim_is_its_owners() -> None:
     answer = world.ask("claim", other, id="c", groups=["a"], machines=9)
     assert answer["error"]["type"] == "Forbidden"
     assert world.sizes()["a"] == 1
+
+
+def test_at_rest_a_minute_costs_one_read() -> None:
+    world = World(facts())
+    world.claim(ttl=60.0)
+    world.step(5)
+    (id,) = world.vms
+    world.claim(ttl=60.0)
+    world.up(id)
+    world.step(60)
+    world.ask("leave", machine(id), reason="idle")
+    for _ in range(20):
+        world.step(60)
+        world.tick()
+    writes = world.store.writes
+    for _ in range(9):
+        world.step(60)
+        world.tick()
+    assert world.store.writes - writes <= 3  # one look in ten minutes
+    # What wakes it is served at once.
+    assert world.claim()["asked"] == 1
+    assert world.sizes()["a"] == 1
