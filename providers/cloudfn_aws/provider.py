@@ -130,7 +130,8 @@ class AWSMachines:
         return fleet.destination(stack, said, fleet.ADMIN), own
 
     def _find(self, machine: str) -> Mapping[str, Any]:
-        up = {str(said["id"]): said for said in self._stack.ask("machines")["machines"] if said.get("state") != "gone"}
+        known: list[Mapping[str, Any]] = self._stack.ask("machines")["machines"]
+        up = {str(said["id"]): said for said in known if said.get("state") != "gone"}
         if machine in up:
             return up[machine]
         raise NotFoundError(

@@ -133,3 +133,13 @@ def test_a_machine_is_reached_by_its_road_and_by_a_person(stack: Stack) -> None:
         assert (done.stdout.strip(), done.returncode) == ("cloudfn-admin", 0), done.stderr
         run.stdin.close()
         assert run.wait(60) == 0
+
+
+def test_a_function_runs_there(stack: Stack) -> None:
+    """From nothing to a result: the command that users type."""
+    cal = stack.caller("cal", "-call")
+    done = stack.run("-m", "cloudfn", "run", "--json", "app.py::f", "--x", "42", CLOUDFN_SSH_CONFIG="none", **cal)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["result"] == "42"
+    (run,) = [row for row in listed(stack, cal, "ps", "--all") if row["kind"] == "run"]
+    assert (run["app"], run["state"]) == ("demo", "stopped")
