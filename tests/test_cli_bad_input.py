@@ -240,3 +240,14 @@ def test_two_runs_at_once_build_one_image_and_both_work(folder: Folder, tmp_path
     ended = [run.communicate(timeout=120) for run in runs]
     assert [(run.returncode, out) for run, (out, _) in zip(runs, ended, strict=True)] == [(0, "six\n")] * 2, ended
     assert (tmp_path / "builds").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    "cloud, says",
+    [("aws", "There are no AWS credentials here"), ("gcp", "There are no Google credentials on this machine")],
+)
+def test_libraries_of_a_cloud_show_no_traceback(tmp_path: Path, cloud: str, says: str) -> None:
+    folder = Folder(tmp_path)
+    nowhere = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", "NO_GCE_CHECK": "true"}
+    _, err = folder.run("--app", "demo", "--cloud", cloud, command="down", code=1, **nowhere)
+    assert says in err and "Traceback" not in err

@@ -16,8 +16,20 @@ STANDARD_LIBRARY = str(Path(os.__file__).parent) + os.sep
 OURS = ("cloudfn", "cloudfn_local", "cloudfn_aws", "cloudfn_gcp", "cloudfn_agent", "cloudfn_stacks")
 """Packages whose frames tell the user nothing. `CLOUDFN_TRACEBACK=1` shows them all the same."""
 _COPY = re.compile(r"/runtime/[0-9a-f]{32}/cloudfn\w*/")
-BETWEEN = ("click", "boto3", "botocore", "urllib3", "paramiko")
-"""Packages whose frames stand between ours and user code, as those of asyncio and importlib do."""
+BETWEEN = (
+    "click",
+    "boto3",
+    "botocore",
+    "google.auth",
+    "googleapiclient",
+    "grpc",
+    "httplib2",
+    "paramiko",
+    "pulumi",
+    "urllib3",
+)
+"""Packages whose frames stand between ours and user code, or below ours: libraries that we call. Like those of asyncio
+and importlib they say nothing of the user's code."""
 
 
 def report(error: BaseException, *, ran_user_code: bool) -> int:

@@ -104,7 +104,7 @@ class translated:
             hint = known.hint
             if self._role and isinstance(known, PermissionDeniedError):
                 hint = f"Whoever calls functions needs the policy {self._role}: have it attached to you."
-            raise type(known)(f"{known.message} ({self._what})", hint=hint) from error
+            raise type(known)(f"{known.message.rstrip('.')} ({self._what}).", hint=hint) from error
         if type(error).__name__ in _UNREACHABLE:
             raise ConnectionError(
                 f"{self._what}: {text}", hint="Look at the network, and at AWS_ENDPOINT_URL."
