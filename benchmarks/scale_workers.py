@@ -15,8 +15,8 @@ DELAY = 0.0005
 """Seconds from one end of a connection to the other."""
 GRANT = 0.005
 """Seconds from asking for a worker to having one."""
-LEAST, SHAPE, MOST = 0.05, 1.5, 600.0
-"""Seconds that a call takes: a Pareto distribution, whose mean is 0.15 s, cut at ten minutes."""
+LEAST, SHAPE, MOST = 0.05, 1.5, 120.0
+"""Seconds that a call takes: a Pareto distribution, whose mean is 0.15 s, cut at two minutes."""
 FAILURES = 0.002
 """Part of all attempts that end in an error of the user's code."""
 

@@ -103,6 +103,7 @@ class Controller:
         self._clock = clock
         self._sleep = sleep
         self._beats: dict[str, tuple[str, Beat]] = {}
+        self._known: tuple[str, State] | None = None
 
     def serve(self, request: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         """The answer to a request, as JSON values. What a request says wrong is answered, never raised."""
@@ -133,7 +134,7 @@ class Controller:
             self._keep_beat(request, caller)
         run = secrets.token_hex(8)
         for attempt in range(TRIES):
-            state, tag, before = self._load()
+            state, tag = self._load()
             now = self._clock()
             decision = controller.decide(state, None, (ask,), self._facts, now)
             (answer,) = decision.answers
@@ -144,8 +145,7 @@ class Controller:
             )
             if acts:
                 decision.state.acting = Acting(run, now + LEASE)
-            after = controller_state.to_text(decision.state)
-            if after != before and not self._store.write(STATE, after, tag):
+            if decision.state != state and not self._store.write(STATE, controller_state.to_text(decision.state), tag):
                 self._lost(attempt)
                 continue
             return self._act(run, ask, kind) if acts else answer
@@ -209,22 +209,25 @@ class Controller:
     def _written(self, run: str, change: Callable[[State], controller.Decision]) -> controller.Decision | None:
         """What `change` decides, once that is written down; None if it is not this run's turn any more."""
         for attempt in range(TRIES):
-            state, tag, before = self._load()
+            state, tag = self._load()
             if state.acting is None or state.acting.run != run:
                 return None
             decision = change(state)
-            after = controller_state.to_text(decision.state)
-            if after == before or self._store.write(STATE, after, tag):
+            if decision.state == state or self._store.write(STATE, controller_state.to_text(decision.state), tag):
                 return decision
             self._lost(attempt)
         return None
 
-    def _load(self) -> tuple[State, str | None, bytes]:
+    def _load(self) -> tuple[State, str | None]:
+        """The state, which is not to be changed, and its tag. One that this process has read already is not read
+        again: most requests of a large stack change nothing."""
         found = self._store.read(STATE)
         if found is None:
-            return State(), None, b""
+            return State(), None
         data, tag = found
-        return controller_state.from_text(data), tag, data
+        if self._known is None or self._known[0] != tag:
+            self._known = tag, controller_state.from_text(data)
+        return self._known[1], tag
 
     def _lost(self, attempt: int) -> None:
         self._sleep(random.uniform(0.005, 0.03) * min(attempt + 1, 10))
