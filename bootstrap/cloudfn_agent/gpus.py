@@ -60,6 +60,13 @@ class Inventory:
         return [device.uuid for device in self.devices if device.uuid not in taken]
 
 
+def inventory(data: dict[str, Any]) -> Inventory:
+    """From JSON: `devices` as pairs, `driver`, `cuda` as a pair or None."""
+    cuda = data["cuda"]
+    devices = tuple(Device(uuid, name) for uuid, name in data["devices"])
+    return Inventory(devices, data["driver"], (cuda[0], cuda[1]) if cuda else None)
+
+
 def look(load: Callable[[str], Any] = ctypes.CDLL, program: str = "nvidia-smi") -> Inventory:
     """What NVIDIA's driver shows, by its library or else by its program; an empty inventory where there is neither."""
     try:

@@ -202,7 +202,8 @@ class MachineLife:
             self._accepted = self._clock()
             self.sign_of_life()
             self._interval = float(answer.get("heartbeat") or self._interval)
-            self._next_beat = min(self._next_beat, now + self._interval)
+            if fields["state"] == self.state:  # else the next one, with the news, is due at once
+                self._next_beat = now + self._interval
             self._on_keys([str(key) for key in answer.get("ssh_keys", ())])
         if answer.get("command") == "drain":
             self.go(Notice("drained", None))

@@ -29,6 +29,7 @@ def main() -> None:
     early = fork_zygote(sys.path[0])
     asyncio = _import_asyncio()
     from cloudfn_agent.config import Config
+    from cloudfn_agent.gpus import inventory
     from cloudfn_agent.warden import Warden
 
     system.name_process("cloudfn-agent")
@@ -43,6 +44,7 @@ def main() -> None:
             "key": bytes.fromhex(given["key"]),
             "folder": Path(given["folder"]),
             "build": tuple(given.get("build", ())),
+            "gpus": inventory(given["gpus"]) if given.get("gpus") else None,
             "storage": tuple(given.get("storage", ())),
             "cores": given.get("cores") or float(os.cpu_count() or 1),
             "memory": given.get("memory") or system.memory_mb(),

@@ -38,6 +38,8 @@ class Refused(Exception):
         super().__init__(f"{status}: {text[:500]}")
         self.status = status
         self.date = date
+        # Rights, roles and lists of machines take a while until everybody knows them.
+        self.may_pass = status >= 500 or status in (401, 403, 404, 408, 429) or "UnknownMachine" in text
 
 
 def uptime() -> float:
@@ -209,7 +211,7 @@ def persist(work: Callable[[], Any], seconds: float = PATIENCE) -> Any:
         try:
             return work()
         except (OSError, http.client.HTTPException, Refused, ValueError) as error:
-            if isinstance(error, Refused) and error.status < 500 and error.status not in (401, 403, 404, 408, 429):
+            if isinstance(error, Refused) and not error.may_pass:
                 raise
             if time.monotonic() > end:
                 raise

@@ -19,6 +19,7 @@ from cloudfn_local.runtime_path import runtime_path
 
 from agent.control_stream import Control
 from cloudfn import auth, remote_error, wire
+from cloudfn.cls import Cls
 from cloudfn.collect import collect
 from cloudfn.connect import connect
 from cloudfn.spec_json import function_to_json
@@ -128,16 +129,29 @@ class Held:
         self.send(*args)
         return self.receive()
 
-    def send(self, *args: Any) -> None:
-        self._send(wire.INPUT, pickle.dumps((args, {})), call=1)
+    def send(self, *args: Any, call: int = 1) -> None:
+        self._send(wire.INPUT, pickle.dumps((args, {})), call=call)
+
+    def receive_frame(self, kind: int) -> wire.Frame:
+        """The next frame of this kind; what comes before it is dropped."""
+        while True:
+            for frame in self._read():
+                if frame.type == kind:
+                    return frame
 
     def receive(self) -> Any:
         while True:
-            for frame in self._reader.received(self._sock.recv_into(self._reader.get_buffer())):
+            for frame in self._read():
                 if frame.type == wire.RESULT:
                     if frame.flags != wire.OK:
                         raise remote_error.unpack(bytes(frame.body))
                     return pickle.loads(frame.body)
+
+    def _read(self) -> list[wire.Frame]:
+        size = self._sock.recv_into(self._reader.get_buffer())
+        if not size:
+            raise EOFError("the worker ended the lease")
+        return self._reader.received(size)
 
     def release(self) -> None:
         self._send(wire.RELEASE)
@@ -156,8 +170,9 @@ def lease(agent: MachineAgent, control: Control, key: str) -> Held:
 
 
 def registration(agent: MachineAgent, function: Any, key: str, **environment: str) -> dict[str, Any]:
-    """What a client tells an agent of a function that goes by value."""
-    payload = next(p for p in collect(function.app) if p.spec.tag == function._name)
+    """What a client tells an agent of a function, or class, that goes by value."""
+    tag = function._tag if isinstance(function, Cls) else function._name
+    payload = next(p for p in collect(function._app) if p.spec.tag == tag)
     assert payload.value is not None
     code = {"module": "", "qualname": payload.spec.tag, "bundle": "", "path": agent.upload(payload.value)["path"]}
     runtime = {"python": sys.executable, "version": "", "env": {}, "workdir": "", "sys_path": [], "mounts": []}
