@@ -320,6 +320,7 @@ _CHECKS: dict[str, _Check] = {
     "network.id": _text,
     "network.subnets": _subnets,
     "network.private": _flag,
+    "network.shell": _flag,
     "network.road": _choice("auto", "helper", "ssh"),
     "network.ssh_from": _blocks,
     "state.backend": _choice("bucket", "file", "pulumi"),

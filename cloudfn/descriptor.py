@@ -63,7 +63,7 @@ def of_plan(plan: Plan) -> Descriptor:
         prefix=plan.prefix,
         region=plan.settings.regions[0],
         road=plan.road.kind,
-        shell=bool(getattr(plan.settings.network, "shell", True)),
+        shell=plan.settings.network.shell,
         functions={f.tag: FunctionPlace(f.groups, dict(f.workers_per_machine)) for f in plan.functions},
     )
 

@@ -26,6 +26,7 @@ class NetworkSettings:
         road: how callers reach machines: "helper" (the cloud's tunnel: no inbound port at all), "ssh" (port 22, open to
             `ssh_from` only), or "auto": the helper where it is installed on the caller's machine, else ssh.
         ssh_from: CIDR blocks that may connect by SSH. Empty: the caller's own address, asked for at `up`.
+        shell: callers may log in to machines, as administrators (`cloudfn ssh`, `cloudfn shell`).
     """
 
     id: str = ""
@@ -33,6 +34,7 @@ class NetworkSettings:
     private: bool = False
     road: str = "auto"
     ssh_from: tuple[str, ...] = ()
+    shell: bool = True
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,9 @@ provider = "{provider}"
 # road = "auto"
 # ssh_from = ["203.0.113.7/32"]
 
+# false: nobody can log in to machines; callers reach cloudfn's agent on them and nothing else.
+# shell = true
+
 # Where the state of stacks is kept: "bucket" (in your account, shared with your team), "file" or "pulumi".
 [state]
 # backend = "bucket"

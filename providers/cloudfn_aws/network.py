@@ -73,11 +73,12 @@ def road(network: NetworkSettings, helper_is_here: bool) -> tuple[Road, tuple[Po
     Raises:
         InvalidError: "auto" finds no helper, and private machines cannot be reached otherwise.
     """
+    login = "; they may log in (network.shell)" if network.shell else "; nobody can log in"
     kind = network.road
     if kind == "auto":
         kind = "helper" if helper_is_here else "ssh"
     if kind == "helper":
-        return Road("helper", f"SSH through AWS Systems Manager ({HELPER}): no inbound port at all"), ()
+        return Road("helper", f"SSH through AWS Systems Manager ({HELPER}): no inbound port at all{login}"), ()
     if network.private and not network.ssh_from:
         raise InvalidError(
             f"{HELPER} is not installed, and private machines do not see the caller's public address.",
@@ -86,4 +87,4 @@ def road(network: NetworkSettings, helper_is_here: bool) -> tuple[Road, tuple[Po
     sources = network.ssh_from or ("caller",)
     who = ", ".join(sources) if network.ssh_from else "the caller's own address"
     port = Port("tcp", SSH, sources, "callers reach workers by SSH")
-    return Road("ssh", f"SSH to the machine's address, open to {who} only"), (port,)
+    return Road("ssh", f"SSH to the machine's address, open to {who} only{login}"), (port,)

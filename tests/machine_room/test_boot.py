@@ -113,6 +113,7 @@ def test_a_machine_boots_by_itself_and_is_ready_about_when_sshd_is(room: Room, u
     machine = ready(user, instance)
     late = time.monotonic() - sshd
     print(f"\nready {late:.1f} s after sshd answered; stages {machine['boot']}")
+    print(room.machine(instance).run("journalctl", "-u", "ssh", "-u", "cloudfn-agent", "-o", "short-precise"))
     assert set(machine["boot"]) == {"boot", "identity", "hello", "fetch", "agent"}
     assert machine["host_key"].startswith("ssh-ed25519 ")
     # What answers is the key that was published, and nobody gets in without one of his own.

@@ -43,7 +43,7 @@ class Agent:
             "stack": self.plan.stack,
             "group": group,
             "agent_sha256": agent_bundle.sha256(),
-            "shell": bool(getattr(self.plan.settings.network, "shell", True)),
+            "shell": self.plan.settings.network.shell,
         }
         endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
         if endpoint:
