@@ -11,12 +11,13 @@ INTRODUCTION = """# Does a call cost more when there are more machines?
 This page is made by `python -m benchmarks.scale` from `scale.json`.
 
 The client's real dispatcher and the real controller run on a simulated clock; machines, their eight workers each, and
-the cloud's group are simulated, and speak real frames and real requests. Calls take 0.05 s or
-longer (Pareto, shape 1.5: 0.15 s at the mean, two minutes at the most); {failures:.1%} of the attempts fail and are
-tried again; machines live 20 minutes at the mean and are then preempted. The controller replaces them. The run fails
-if an input is delivered twice, or not at all.
+the cloud's group are simulated, and speak real frames and real requests. Calls take 0.05 s or longer (Pareto, shape
+1.5: 0.15 s at the mean, two minutes at the most); {failures:.1%} of the attempts fail and are tried again; machines
+live 20 minutes at the mean and are then preempted. The controller replaces them. The run fails if an input is delivered
+twice, or not at all.
 
-Figures are CPU time of one core, measured on: {machine}. Time in simulated parts does not count.
+Figures are CPU time of one core, measured on: {machine}. Time in simulated parts does not count. The sizes run in
+turns, so that whatever else the computer does falls on all of them.
 
 ![CPU time of the client for a call](plots/scale.svg)
 """

@@ -262,14 +262,17 @@ def _known(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key in names}
 
 
+def _usual(cls: Any) -> dict[str, Any]:
+    """Defaults by field."""
+    values = {}
+    for each in fields(cls):
+        if each.default is not MISSING:
+            values[each.name] = each.default
+        elif callable(each.default_factory):
+            values[each.name] = each.default_factory()
+    return values
+
+
 _ITEMS: tuple[type[Any], ...] = (Claim, Machine, Group, Key, Acting, State)
 _NAMES = {cls: frozenset(each.name for each in fields(cls)) for cls in _ITEMS}
-_USUAL: dict[type[Any], dict[str, Any]] = {
-    cls: {
-        each.name: each.default if each.default is not MISSING else each.default_factory()
-        for each in fields(cls)
-        if each.default is not MISSING or each.default_factory is not MISSING
-    }
-    for cls in _ITEMS
-}
-"""Defaults by field."""
+_USUAL = {cls: _usual(cls) for cls in _ITEMS}
