@@ -96,7 +96,7 @@ def _build_command() -> tuple[str, ...]:
         "CLOUDFN_CACHE_DIR": str(STATE / "images"),
         "UV_CACHE_DIR": str(STATE / "images" / "uv"),
         "UV_PYTHON_INSTALL_DIR": str(STATE / "python"),
-        "CLOUDFN_BUILDS_MACHINE": "1",
+        "CLOUDFN_TOOLS_DIR": str(STATE / "images" / "tools"),
     }
     for folder in ("images", "python"):
         os.chown(STATE / folder, confine.BUILDER, confine.BUILDER)

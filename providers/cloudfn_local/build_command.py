@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cloudfn.exception import Error
-from cloudfn.provider import LocalFile, Materials
+from cloudfn.provider import LocalFile, Materials, Report
 from cloudfn.spec_json import image_from_json
-from cloudfn_local import interpreters, venv
+from cloudfn_local import interpreters, machine_tools, venv
 
 
 def main() -> None:
@@ -31,12 +31,13 @@ def main() -> None:
         say({"error": {"type": type(error).__name__, "message": error.message, "hint": error.hint}})
 
 
-def build(request: dict[str, Any], report: Any) -> dict[str, Any]:
+def build(request: dict[str, Any], report: Report) -> dict[str, Any]:
     """The runtime in its JSON form. Raises what `venv.build` raises."""
     image = image_from_json(request["image"])
     own = interpreters.minor(".".join(map(str, sys.version_info[:3])))
     if image.python_version is None and request["python"] not in ("", own):
         image = replace(image, python_version=request["python"])  # "the caller's own" is the caller's, not ours
+    machine_tools.provide(image.python_version, report)
     materials = Materials(
         payloads={digest: Path(path).read_bytes() for digest, path in request["payloads"].items()},
         trees={

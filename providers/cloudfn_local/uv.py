@@ -55,6 +55,15 @@ def program() -> str:
         raise ImageBuildError(f"uv, which builds images, is not there: {error}.", hint="pip install uv") from error
 
 
+def is_here() -> bool:
+    """Whether `program` finds it."""
+    try:
+        program()
+    except ImageBuildError:
+        return False
+    return True
+
+
 @functools.cache
 def version() -> str:
     """uv's own version, "0.5.1"."""

@@ -133,6 +133,26 @@ def test_workers_get_no_credentials_and_nobody_but_the_agent_hears_the_door(room
     assert machine.run("systemctl", "is-active", "cloudfn-deadman").strip() == "active"
 
 
+BUILD = """
+import json, subprocess, sys
+sys.path[:0] = sys.argv[1:]
+from cloudfn_agent.machine_main import _build_command
+image = {"python_version": None, "steps": [{"kind": "env", "args": {"vars": {"A": "b"}}, "content": []}]}
+request = {"image": image, "python": "3.11", "payloads": {}, "trees": {}, "secrets": {}}
+done = subprocess.run(_build_command(), input=json.dumps(request), capture_output=True, text=True)
+print(done.stdout, done.stderr)
+"""
+
+
+def test_images_are_built_by_a_user_of_their_own(room: Room, user: User) -> None:
+    machine = room.machine(room.living()[0])
+    (bundle,) = machine.run("ls", "/opt/cloudfn/agent").split()
+    folders = [f"/opt/cloudfn/agent/{bundle}/{part}" for part in ("runtime", "host")]
+    answer = json.loads(machine.run("python3", "-I", "-S", "-c", BUILD, *folders))
+    assert answer["runtime"]["env"] == {"A": "b"} and answer["runtime"]["python"] == "/usr/bin/python3"
+    assert machine.run("stat", "-c", "%u", "/var/lib/cloudfn/images").strip() == "2147483647"
+
+
 def test_an_agent_that_is_killed_comes_back(room: Room, user: User) -> None:
     (instance,) = room.living()
     machine = room.machine(instance)
