@@ -37,7 +37,8 @@ def build(request: dict[str, Any], report: Report) -> dict[str, Any]:
     own = interpreters.minor(".".join(map(str, sys.version_info[:3])))
     if image.python_version is None and request["python"] not in ("", own):
         image = replace(image, python_version=request["python"])  # "the caller's own" is the caller's, not ours
-    machine_tools.provide(image.python_version, report)
+    if venv.needs_venv(image):
+        machine_tools.provide(image.python_version, report)
     materials = Materials(
         payloads={digest: Path(path).read_bytes() for digest, path in request["payloads"].items()},
         trees={

@@ -152,10 +152,15 @@ def _refuse_impossible_steps(image: ImageSpec) -> None:
             )
 
 
+def needs_venv(image: ImageSpec) -> bool:
+    """False where the caller's own interpreter will do."""
+    return image.python_version is not None or any(_is_built(step) for step in image.steps)
+
+
 def _find_or_make(image: ImageSpec, report: Report, materials: Materials) -> _Venv | None:
     """The image's venv, or None where it needs none."""
     last = max((index for index, step in enumerate(image.steps) if _is_built(step)), default=-1)
-    if last < 0 and image.python_version is None:
+    if not needs_venv(image):
         return None
     steps = image.steps[: last + 1]
     place = paths.images_dir() / _key(image.python_version, steps)
