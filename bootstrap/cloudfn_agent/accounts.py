@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Iterable
 
 from cloudfn_agent.pool import Pool
-from cloudfn_agent.workforce import Workforce
 
 Row = dict[str, Any]
 
@@ -20,7 +19,7 @@ class Accounts:
         """A pool without workers goes; what it has taken stays."""
         _add(self._past, pool, pool.lived, pool.busy, pool.done)
 
-    def rows(self, pools: Iterable[Pool], workforce: Workforce, now: float) -> list[Row]:
+    def rows(self, pools: Iterable[Pool], now: float) -> list[Row]:
         """One row for each function: `app`, `function`, `worker_seconds` (from a worker's start to its end),
         `busy_seconds` (with an input running) and `inputs`.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 import shutil
 import socket
@@ -21,8 +20,7 @@ from cloudfn.exception import ResourceUnavailableError
 from cloudfn.shared import remove_files_of
 from cloudfn_agent import builds, mounts, status
 from cloudfn_agent import pool as pools
-from cloudfn_agent.accounts import Accounts
-from cloudfn_agent.activity import Activity, Busy
+from cloudfn_agent.activity import Watch
 from cloudfn_agent.blobs import Blobs
 from cloudfn_agent.channel import Message
 from cloudfn_agent.clients import Client
@@ -77,9 +75,7 @@ class Agent:
             self._pools, self._workforce, config.cores, config.memory, self._recall, config.gpus
         )
         self._drain = Drain(self._workforce, self._leases, lambda: self._clients, self._recall, config.exit_patience)
-        self._accounts = Accounts()
-        self._uploads: list[Busy] = []
-        self._last_event = time.monotonic()
+        self.watch = Watch(self._pools)
         self._paused = False
         self._unserved: set[Pool] = set()  # with requests and no room for a worker, see `_tell_full`
         self._closing = False
@@ -94,11 +90,11 @@ class Agent:
         if config.store:
             blobs = Blobs(Path(config.store))
             handlers["/blob"] = blobs.serve
-            self._uploads.append(blobs)
+            self.watch.others.append(blobs)
             if config.build:
                 made = builds.Builds(config.build, blobs)
                 handlers["/build"] = made.serve
-                self._uploads.append(made)
+                self.watch.others.append(made)
         self._door = Door(
             listener,
             self._key_for,
@@ -210,7 +206,7 @@ class Agent:
 
     def want(self, client: Client, id: int, key: str, parameters: bytes, park: str) -> None:
         """A client asks for a lease on a worker of a function; `park`: see `Request`."""
-        self._last_event = time.monotonic()
+        self.watch.note()
         if self._drain.begun:
             client.send({"op": "refused", "id": id, "kind": "draining", "text": "this machine goes soon"})
             return
@@ -448,7 +444,7 @@ class Agent:
 
     def on_death(self, worker: Worker, death: dict[str, Any]) -> None:
         """A worker has ended: its clients hear why, and others may start."""
-        self._last_event = time.monotonic()
+        self.watch.note()
         remove_files_of(self.config.shared, worker.name)
         for token, lease in worker.leases.items():
             self._leases.pop(token, None)
@@ -510,37 +506,12 @@ class Agent:
         """Counts of every function, for `cloudfn ps` and `/metrics`; a worker sees its own session."""
         session = client.session if client and client.worker else None
         pools_seen = [pool for pool in self._pools.values() if session in (None, pool.function.session)]
-        workers = [
-            {"name": w.name, "pid": w.pid, "function": w.pool.spec.tag, "state": w.state.value}
-            for pool in pools_seen
-            for w in pool.workers
-        ]
-        answer = {
-            "app": self.config.app,
-            "pid": os.getpid(),
-            "functions": status.functions(pools_seen, self._workforce, self._told),
-            "workers": workers,
-        }
+        answer = status.describe(self.config.app, pools_seen, self._told)
         if self.config.machine and session is None:
             answer["sessions"] = self._sessions.describe()
         return answer
 
     # -- for who looks after the machine
-
-    def activity(self) -> Activity:
-        """Whether anything happens here."""
-        slots = [worker.slot() for worker in self._workforce.by_number.values()]
-        waiting = sum(len(pool.requests) + len(pool.in_state(State.STARTING)) for pool in self._pools.values())
-        waiting += sum(busy.busy for busy in self._uploads)
-        inputs = sum(slot.running for slot in slots)
-        if inputs or waiting:
-            self._last_event = time.monotonic()
-        idle_since = max([self._last_event, *(slot.finished for slot in slots)])
-        return Activity(inputs, waiting, len(slots), idle_since)
-
-    def account(self) -> list[dict[str, Any]]:
-        """What workers have taken so far, see `Accounts.rows`."""
-        return self._accounts.rows(self._pools.values(), self._workforce, time.monotonic())
 
     def pause(self) -> None:
         """Close the door and start nothing: the machine asks whether it may go."""
@@ -568,7 +539,7 @@ class Agent:
     def on_session_over(self, name: str) -> None:
         """A session and its workers have ended; so does all that is left of it."""
         for pool in self.functions.forget(name):
-            self._accounts.close(pool)
+            self.watch.accounts.close(pool)
             if timer := self._stop_timers.pop(pool, None):
                 timer.cancel()
         for told in [told for told in self._told if told[0] == name]:

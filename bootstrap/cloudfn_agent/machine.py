@@ -46,11 +46,18 @@ class Metadata(Protocol):
         """Blocks. Raises `Refused` (404: there is no such thing) and OSError."""
 
 
-class Agent(Protocol):
-    """The part of the agent that matters here."""
+class Watch(Protocol):
+    """See `cloudfn_agent.activity.Watch`."""
 
     def activity(self) -> Activity: ...
     def account(self) -> list[dict[str, Any]]: ...
+
+
+class Agent(Protocol):
+    """The part of the agent that matters here."""
+
+    @property
+    def watch(self) -> Watch: ...
     def pause(self) -> None: ...
     def unpause(self) -> None: ...
     async def drain(self, seconds: float) -> None: ...
@@ -155,7 +162,7 @@ class MachineLife:
     async def look(self) -> None:
         """Do what is due."""
         now = self._clock()
-        activity = self._agent.activity()
+        activity = self._agent.watch.activity()
         if not activity.inputs:
             self._idle_seconds += now - self._looked
         self._looked = now
@@ -216,7 +223,7 @@ class MachineLife:
         aside.rename(self._alive)
 
     def _report(self, now: float) -> dict[str, Any]:
-        activity = self._agent.activity()
+        activity = self._agent.watch.activity()
         idle_since = None if activity.inputs else round(time.time() - (now - activity.idle_since), 3)
         return {
             "state": self.state,
@@ -227,14 +234,14 @@ class MachineLife:
             "boot": self._terms.boot,
             "host_key": self._terms.host_key,
             "agent_version": self._terms.version,
-            "ledger": self._agent.account(),
+            "ledger": self._agent.watch.account(),
             "load": {"workers": activity.workers, "waiting": activity.waiting},
         }
 
     async def _try_to_leave(self, reason: str) -> None:
         """Close the door, look again whether nobody came, ask; and open it again where the answer is no."""
         self._agent.pause()
-        before = self._agent.activity()
+        before = self._agent.watch.activity()
         if not before.idle:
             self._agent.unpause()
             return

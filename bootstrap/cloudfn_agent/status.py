@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Mapping
+import os
+from typing import Any, Iterable, Mapping, Sequence
 
 from cloudfn_agent.pool import Pool
-from cloudfn_agent.workforce import Workforce
 
 
-def functions(
-    pools: Iterable[Pool], workforce: Workforce, told: Mapping[tuple[str, str], tuple[int, int]]
-) -> list[dict[str, Any]]:
+def describe(app: str, pools: Sequence[Pool], told: Mapping[tuple[str, str], tuple[int, int]]) -> dict[str, Any]:
+    """What an agent says of these pools.
+
+    Args:
+        told: what clients said of inputs queued and failed, by session and tag.
+    """
+    workers = [
+        {"name": w.name, "pid": w.pid, "function": w.pool.spec.tag, "state": w.state.value}
+        for pool in pools
+        for w in pool.workers
+    ]
+    return {"app": app, "pid": os.getpid(), "functions": functions(pools, told), "workers": workers}
+
+
+def functions(pools: Iterable[Pool], told: Mapping[tuple[str, str], tuple[int, int]]) -> list[dict[str, Any]]:
     """One entry for each function.
 
     Args:

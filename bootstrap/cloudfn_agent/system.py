@@ -138,9 +138,12 @@ def kill_user(user: int) -> None:
 def _runs_as(process: Path, user: int) -> bool:
     try:
         text = (process / "status").read_text()
+        if f"\nUid:\t{user}\t" not in text or "\nState:\tZ" in text:
+            return False
+        # Containers of this machine count users as we do, and theirs are none of our business.
+        return (process / "ns" / "pid").readlink() == Path("/proc/self/ns/pid").readlink()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return f"\nUid:\t{user}\t" in text and "\nState:\tZ" not in text
 
 
 def exit_message(status: int, max_rss: int) -> dict[str, Any]:

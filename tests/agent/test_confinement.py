@@ -13,7 +13,8 @@ from agent.confined import METADATA, Place, load, register
 from agent.machine_agent import MachineAgent, lease
 from agent.processes import wait_until
 
-pytestmark = pytest.mark.machine
+# One at a time: two agents of one machine would give out the same users.
+pytestmark = [pytest.mark.machine, pytest.mark.xdist_group("confinement")]
 
 VICTIM = """
 import os

@@ -124,8 +124,8 @@ def test_what_runs_may_end_and_nothing_new_begins(agent: Running, tmp_path: Path
     assert held.receive() == "done"
     held.release()
     drained.result(60)
-    assert agent.agent.activity().workers == 0
-    assert agent.agent.account()[0]["inputs"] == 1
+    assert agent.agent.watch.activity().workers == 0
+    assert agent.agent.watch.account()[0]["inputs"] == 1
 
 
 def test_what_waits_behind_a_running_input_goes_back_at_once(agent: Running, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_paused_agent_lets_whoever_comes_wait(agent: Running) -> None:
     threading.Thread(target=lambda: came.set_result(agent.control("late").ask({"op": "status"}, "status"))).start()
     control.send({"op": "want", "id": 1, "key": "f", "parameters": ""})
     control.ask({"op": "status"}, "status")
-    assert agent.agent.activity().waiting == 1 and not came.done()
+    assert agent.agent.watch.activity().waiting == 1 and not came.done()
     agent.loop.call_soon_threadsafe(agent.agent.unpause)
     assert control.next("grant")["id"] == 1
     came.result(60)

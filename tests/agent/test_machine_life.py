@@ -65,6 +65,7 @@ class Agent:
 
     def __init__(self) -> None:
         self.now = Activity(0, 0, 0, 0.0)
+        self.watch = self
         self.paused = False
         self.calls: list[str] = []
         self.drained = asyncio.Event()
