@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 from typing import Iterator
@@ -11,18 +12,18 @@ import pytest
 from machine_room.room import Room
 
 
+LOGS = Path(tempfile.gettempdir()) / "cloudfn-room-logs"
+
+
 @pytest.fixture(scope="module")
-def room(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+def room(request: pytest.FixtureRequest) -> Iterator[Room]:
     """An empty account. What its machines wrote is kept where a test failed."""
     failed = request.session.testsfailed
     with Room() as made:
+        LOGS.mkdir(exist_ok=True)
+        made.events.write_to(LOGS / f"{request.module.__name__}.events")
         yield made
         if request.session.testsfailed > failed:
-            target = tmp_path_factory.getbasetemp() / f"room-{request.module.__name__}-{int(time.time())}"
+            target = LOGS / f"{request.module.__name__}-{int(time.time())}"
             made.keep_logs(target)
             print(f"\nlogs of the machines: {target}")
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    return tmp_path

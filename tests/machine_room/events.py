@@ -52,7 +52,7 @@ class Events:
     def write_to(self, path: Path) -> Path:
         """From now on, also into a file."""
         with self._changed:
-            self._file = path.open("a")
+            self._file = path.open("w")
         return path
 
     def all(self, kind: str = "", about: str = "") -> list[Event]:

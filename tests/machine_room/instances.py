@@ -127,6 +127,7 @@ class Instances:
         link = self._network.attach()
         nic = instance.nics[0]
         nic.private_ip_address = link.address
+        nic.delete_on_termination = True  # as the launch template says
         if interfaces[0].get("AssociatePublicIpAddress", True):
             nic.public_ip = link.address
         instance.autoscaling_group = group  # type: ignore[attr-defined]

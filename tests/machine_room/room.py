@@ -132,7 +132,11 @@ class Room:
     @property
     def environment(self) -> dict[str, str]:
         """Makes a child process a user of this account: for `cloudfn` and whatever uses boto3."""
-        return {**self._plain_environment(), **self.user.environment}
+        return self.environment_of(self.user)
+
+    def environment_of(self, principal: Principal) -> dict[str, str]:
+        """The same for somebody else."""
+        return {**self._plain_environment(), **principal.environment}
 
     def _plain_environment(self) -> dict[str, str]:
         found = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "PULUMI_", "CLOUDFN_"))}
@@ -172,11 +176,14 @@ class Room:
             aws_session_token=who.token or None,
         )
 
-    def cloudfn(self, *arguments: str, folder: Path, seconds: float = 300, **more: str) -> str:
+    def cloudfn(
+        self, *arguments: str, folder: Path, who: Principal | None = None, seconds: float = 300, **more: str
+    ) -> str:
         """Runs the command as a user would; what it printed, both streams.
 
         Args:
             folder: the project's.
+            who: runs it; by default the administrator.
             more: variables of its environment.
 
         Raises:
@@ -186,7 +193,7 @@ class Room:
         done = subprocess.run(
             command,
             cwd=folder,
-            env={**self.environment, **more},
+            env={**self.environment_of(who or self.user), **more},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -228,6 +235,10 @@ class Room:
             started, ended = self.instances.seconds(instance.id)
             total += (ended or time.time()) - started
         return total
+
+    def today(self) -> str:
+        """The day of the bill, in UTC."""
+        return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
 
     def tick(self) -> list[Any]:
         """One minute of the schedule passes."""

@@ -1,0 +1,192 @@
+"""A stack that is up in a room, and its users' programs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Sequence
+
+from machine_room.identity import Principal
+from machine_room.room import Room
+
+CLAIM_TTL = 12.0
+"""Seconds."""
+_DRIVER = Path(__file__).with_name("driver.py")
+SETTINGS = """\
+provider = "aws"
+regions = ["us-east-1"]
+idle_timeout = {idle}
+spot = "{spot}"
+
+[network]
+road = "ssh"
+ssh_from = ["{host}/32"]
+
+[state]
+backend = "file"
+"""
+
+
+@dataclass
+class Stack:
+    """What `cloudfn up` made of an app.
+
+    Attributes:
+        folder: the project's.
+        outputs: of the stack.
+        user: somebody who may call, and nothing else.
+    """
+
+    room: Room
+    folder: Path
+    file: str
+    outputs: dict[str, Any]
+    user: Principal
+
+    @property
+    def url(self) -> str:
+        return str(self.outputs["controller_url"])
+
+    @property
+    def groups(self) -> list[str]:
+        """Names in the plan, in the order in which functions want them."""
+        return list(self.outputs["groups"])
+
+    def described(self) -> list[dict[str, Any]]:
+        """The groups, as AWS has them."""
+        names = [group["name"] for group in self.outputs["groups"].values()]
+        api = self.room.client("autoscaling")
+        found: list[dict[str, Any]] = api.describe_auto_scaling_groups(AutoScalingGroupNames=names)["AutoScalingGroups"]
+        return found
+
+    def ask(self, kind: str, **fields: Any) -> dict[str, Any]:
+        """The controller, as the user."""
+        return self.room.ask(self.url, self.user, kind=kind, **fields)
+
+    def machines(self) -> list[dict[str, Any]]:
+        """As the controller sees them."""
+        return [machine for machine in self.ask("machines")["machines"] if machine["state"] != "gone"]
+
+    def client(self, name: str = "client") -> Client:
+        return Client(self, name)
+
+    def is_at_zero(self) -> bool:
+        return not self.room.living() and all(
+            group["DesiredCapacity"] == 0 and not group["Instances"] for group in self.described()
+        )
+
+
+def up(
+    room: Room, folder: Path, code: str, *, file: str = "app.py", idle: float = 5, spot: str = "never", more: str = ""
+) -> Stack:
+    """Deploys an app with `cloudfn up`.
+
+    Args:
+        code: of the app's file.
+        idle: seconds until a machine that does nothing goes.
+        more: at the end of its settings.
+    """
+    (folder / file).write_text(code)
+    text = SETTINGS.format(idle=idle, spot=spot, host=room.network.host) + more
+    (folder / "cloudfn.toml").write_text(text)
+    room.cloudfn("up", file, "--yes", folder=folder)
+    command = [sys.executable, "-m", "cloudfn", "outputs", file, "--json"]
+    done = subprocess.run(command, cwd=folder, env=room.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    outputs = json.loads(done.stdout)
+    stack = str(outputs["plan"]["app"])
+    return Stack(room, folder, file, outputs, room.caller(f"{stack}-user", outputs["roles"]["call"]))
+
+
+class Client:
+    """A user's program, running. What it prints and what its calls bring are events of the room, about its name."""
+
+    def __init__(self, stack: Stack, name: str) -> None:
+        self.name = name
+        self._room = stack.room
+        self._number = 0
+        self.printed: list[str] = []
+        state = stack.folder / f"state-{name}"
+        state.mkdir(exist_ok=True)
+        environment = stack.room.environment_of(stack.user) | {"CLOUDFN_STATE_DIR": str(state)}
+        self._process = subprocess.Popen(
+            [sys.executable, str(_DRIVER), stack.file, str(CLAIM_TTL)],
+            cwd=stack.folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if any(error):
+            print(f"what {self.name} printed:", *self.printed[-60:], sep="\n")
+            self.kill()
+        else:
+            self.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("::"):
+                self._room.events.add("client", self.name, **json.loads(line[2:]))
+            else:
+                self.printed.append(line.rstrip("\n"))
+                self._room.events.add("printed", self.name, line=line.rstrip("\n"))
+        self._room.events.add("client-ended", self.name, code=self._process.wait())
+
+    def _send(self, **words: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(words) + "\n")
+        self._process.stdin.flush()
+
+    def call(self, function: str, *args: Any) -> int:
+        """Begins a call; its number, for `result`."""
+        self._number += 1
+        self._send(id=self._number, call=function, args=args)
+        return self._number
+
+    def map(self, function: str, inputs: Sequence[Any]) -> int:
+        self._number += 1
+        self._send(id=self._number, map=function, args=list(inputs))
+        return self._number
+
+    def outcome(self, number: int, seconds: float = 120) -> dict[str, Any]:
+        """What a call brought: {"result"} or {"error", "text"}.
+
+        Raises:
+            TimeoutError: nothing.
+        """
+        return dict(self._room.wait_for("client", self.name, seconds=seconds, id=number).detail)
+
+    def result(self, number: int, seconds: float = 120) -> Any:
+        found = self.outcome(number, seconds)
+        assert "result" in found, found
+        return found["result"]
+
+    def has_printed(self, text: str, seconds: float = 120) -> None:
+        """Waits for a line with this in it."""
+        what = f"{self.name} never printed {text!r}"
+        self._room.wait_until(lambda: any(text in line for line in list(self.printed)), seconds, what)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self, seconds: float = 60) -> None:
+        """Its app's session ends, and so does it."""
+        if self._process.poll() is None:
+            self._send(close=True)
+            self._process.wait(seconds)
+        self._reader.join(seconds)
