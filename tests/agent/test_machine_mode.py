@@ -109,6 +109,13 @@ def test_a_client_comes_back_to_its_leases_and_hears_what_it_missed(agent: Machi
     pid, _ = held.call("before")
     control.read_log(b"<before>\n")
     control.sock.close()
+    observer = agent.control()
+
+    def noticed() -> bool:
+        sessions = observer.ask({"op": "status"}, "status")["sessions"]
+        return any(found["name"] == "s" and not found["connected"] for found in sessions)
+
+    wait_until(noticed, "the agent's seeing that the client is away")
     held.call("while it was away")
     held.cut()
     back = agent.control("s")

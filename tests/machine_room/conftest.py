@@ -11,7 +11,6 @@ import pytest
 
 from machine_room.room import Room
 
-
 LOGS = Path(tempfile.gettempdir()) / "cloudfn-room-logs"
 
 
