@@ -146,6 +146,7 @@ class MachineLife:
         self._looked = clock()
         self._reason = ""
         self._draining: asyncio.Task[None] | None = None
+        self._switched_off = asyncio.Event()
 
     async def run(self) -> None:
         """Until the machine may end."""
@@ -190,6 +191,7 @@ class MachineLife:
 
     async def stop(self, seconds: float) -> None:
         """The machine is switched off by somebody: as `go`, and return when it is done."""
+        self._switched_off.set()
         self.go(Notice("stopped", seconds))
         assert self._draining is not None
         await self._draining
@@ -262,28 +264,30 @@ class MachineLife:
         self._draining = asyncio.get_running_loop().create_task(self._leave())
 
     async def _leave(self) -> None:
-        self.state = "draining"
-        await self._agent.drain(self._terms.drain_limit)
-        await self.beat()
-        await asyncio.sleep(LEAVE_PATIENCE)  # the controller ends this machine meanwhile
-        self.end()
+        self.state, self._reason = "draining", "drained"
+        await self._drain(self._terms.drain_limit)
 
     async def _drain(self, seconds: float) -> None:
         await self._agent.drain(seconds)
         await self.beat()
-        reason = self._reason
         while True:
             try:
-                await self._off_loop(lambda: self._controller.ask("leave", reason=reason))
+                await self._off_loop(lambda: self._controller.ask("leave", reason=self._reason))
                 break
             except _FAILURES as error:
                 print(f"the controller was not told of the end: {error}", file=sys.stderr, flush=True)
-                if self._clock() - self._accepted > self._terms.deadman or reason == "stopped":
+                if self._clock() - self._accepted > self._terms.deadman or self._switched_off.is_set():
                     break
-            await asyncio.sleep(5.0)
-        if reason != "stopped":
-            await asyncio.sleep(LEAVE_PATIENCE)
+            await self._wait_to_be_ended(5.0)
+        await self._wait_to_be_ended(LEAVE_PATIENCE)
         self.end()
+
+    async def _wait_to_be_ended(self, seconds: float) -> None:
+        """Until somebody switches the machine off, or so long."""
+        try:
+            await asyncio.wait_for(self._switched_off.wait(), seconds)
+        except asyncio.TimeoutError:
+            pass
 
     def end(self) -> None:
         """Switch the machine off."""

@@ -228,7 +228,20 @@ def test_a_leave_that_is_granted_ends_workers_and_says_so(tmp_path: Path) -> Non
         await _until(lambda: "drain 300" in world.agent.calls)
         assert world.agent.paused
         world.agent.drained.set()
-        await _until(lambda: world.cloud.asked[-1].get("state") == "draining")
+        await _until(lambda: world.cloud.asked[-2].get("state") == "draining")
+        assert world.cloud.asked[-1] == {"kind": "leave", "reason": "drained"}  # so that nothing waits for it any more
+
+    run(story, tmp_path)
+
+
+def test_a_machine_that_has_left_is_off_as_soon_as_it_is_switched_off(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.cloud.answers["leave"] = {"granted": True}
+        world.agent.drained.set()
+        await world.pass_time(700.0)
+        await _until(lambda: world.cloud.asked[-1].get("reason") == "drained")
+        await asyncio.wait_for(world.life.stop(120.0), 20)  # far less than it would wait for that to come
+        assert world.off
 
     run(story, tmp_path)
 
