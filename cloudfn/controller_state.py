@@ -268,7 +268,7 @@ def _usual(cls: Any) -> dict[str, Any]:
     for each in fields(cls):
         if each.default is not MISSING:
             values[each.name] = each.default
-        elif callable(each.default_factory):
+        elif each.default_factory is not MISSING:
             values[each.name] = each.default_factory()
     return values
 

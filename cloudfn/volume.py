@@ -154,7 +154,7 @@ class Volume(StoredObject):
         return made
 
     @classmethod
-    def _make(  # type: ignore[override]
+    def _make(
         cls,
         *,
         mount_read_only: bool = False,
