@@ -79,6 +79,9 @@ class FakeSession:
         self.handles[handle.id] = handle
         return handle
 
+    async def spawn_async(self, target: Any, inputs: Any) -> FakeHandle:
+        return self.spawn(target, inputs)
+
     def find_call(self, call_id: str) -> FakeHandle:
         if call_id not in self.handles:
             raise NotFoundError(call_id)

@@ -138,7 +138,7 @@ def test_calls_use_it_and_leave_nothing() -> None:
     remote = app.function(serialized=True, max_containers=1)(double)
     array = np.arange(400_000.0)
     with app.run():
-        folder = Path(app.sessions[-1].segments.folder)
+        folder = Path(app.sessions[-1].door[2])
         assert folder.is_dir()
         for _ in range(5):
             result = remote.remote(array)
