@@ -76,14 +76,42 @@ class Scaling:
 
 
 @dataclass(frozen=True)
+class WebSpec:
+    """How a method answers HTTP.
+
+    Attributes:
+        kind: "fastapi" (one handler), "asgi", "wsgi", or "server" (a port of the worker).
+        method: the handler's HTTP method, "" for the other kinds.
+        label: names its URL, as the user wrote it; "" where they did not (see `cloudfn.web_label`).
+        docs: the handler's documentation is at /docs.
+        requires_proxy_auth: only requests with a proxy token may come to the worker.
+        port: of a "server" in the worker, else 0.
+        startup_timeout: seconds that a "server" may take until its port answers.
+    """
+
+    kind: str
+    method: str = ""
+    label: str = ""
+    docs: bool = False
+    requires_proxy_auth: bool = False
+    port: int = 0
+    startup_timeout: float = 0.0
+
+
+@dataclass(frozen=True)
 class MethodSpec:
-    """One thing a worker can be asked to run; a plain function has one, named ""."""
+    """One thing a worker can be asked to run; a plain function has one, named "".
+
+    Attributes:
+        web: it answers HTTP and nothing else: its inputs are requests (`cloudfn.client.exchange`).
+    """
 
     name: str = ""
     is_generator: bool = False
     is_async: bool = False
     max_batch_size: int | None = None
     batch_wait_ms: int = 0
+    web: WebSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -222,6 +250,11 @@ class FunctionSpec:
 
     def method(self, name: str) -> MethodSpec:
         return next(m for m in self.methods if m.name == name)
+
+    @property
+    def is_web(self) -> bool:
+        """At least one of its methods answers HTTP."""
+        return any(method.web for method in self.methods)
 
 
 @dataclass(frozen=True)

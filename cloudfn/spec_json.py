@@ -19,6 +19,7 @@ from cloudfn.spec import (
     ScheduleSpec,
     SecretSpec,
     VolumeMountSpec,
+    WebSpec,
 )
 
 
@@ -33,7 +34,7 @@ def function_from_json(data: dict[str, Any]) -> FunctionSpec:
         **{
             **data,
             "code": CodeSpec(**data["code"]),
-            "methods": tuple(MethodSpec(**method) for method in data["methods"]),
+            "methods": tuple(_method(method) for method in data["methods"]),
             "image": image_from_json(data["image"]),
             "secrets": tuple(SecretSpec(s["name"], s["id"], tuple(s["required_keys"])) for s in data["secrets"]),
             "resources": Resources(**{**resources, "gpus": tuple(GPUSpec(**gpu) for gpu in resources["gpus"])}),
@@ -45,6 +46,11 @@ def function_from_json(data: dict[str, Any]) -> FunctionSpec:
             "buckets": tuple(_bucket(bucket) for bucket in data.get("buckets", ())),
         }
     )
+
+
+def _method(data: dict[str, Any]) -> MethodSpec:
+    web = data.get("web")
+    return MethodSpec(**{**data, "web": WebSpec(**web) if web else None})
 
 
 def image_to_json(spec: ImageSpec) -> dict[str, Any]:

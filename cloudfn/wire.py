@@ -27,13 +27,16 @@ RETURNED = 6  # inputs that the worker gives back without having begun them; bod
 RELEASE = 7  # the client is done with the lease
 ACK = 8  # the client has every frame up to `ack`
 RESUME = 9  # after a cut; `ack`: last frame received; body: pairs (call, index) still open
-_LAST_TYPE = RESUME
+PIECE = 10  # of an input that is a web request: more of it, numbered by `seq` from 1; flags: see HANG_UP
+CREDIT = 11  # of such an input: how much of what was sent the receiver has used up so far, 8 bytes
+_LAST_TYPE = CREDIT
 
 OK = 0  # statuses of a RESULT
 ERROR = 1  # body: cloudfn.remote_error
 CANCELLED = 2
 END = 3  # a generator is exhausted
 
+HANG_UP = 1  # flag of a PIECE: nobody waits for the answer any more; it has no body
 SHARES_MEMORY = 1  # flag of a RESUME: the worker may put large buffers into files that the client can open
 
 MAX_BODY = 1 << 36  # 64 GiB: between peers that have proved who they are

@@ -15,7 +15,9 @@ from cloudfn.exception import ProtocolError
 from cloudfn.stream import send_all
 from cloudfn.wire import (
     ACK,
+    CREDIT,
     INPUT,
+    PIECE,
     RELEASE,
     RESUME,
     RETURNED,
@@ -28,7 +30,7 @@ from cloudfn.wire import (
     unpack_pairs,
 )
 
-CLIENT_TYPES = frozenset({INPUT, RELEASE, ACK, RESUME})
+CLIENT_TYPES = frozenset({INPUT, RELEASE, ACK, RESUME, PIECE, CREDIT})
 
 
 class Kept:

@@ -6,10 +6,14 @@ import copy
 import itertools
 import os
 import threading
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Sequence
 
 from cloudfn import remote_error, serialization, wire
 from cloudfn.exception import CallCancelledError, ExecutionError, InternalFailure
+
+if TYPE_CHECKING:
+    from cloudfn.client.lease import Lease
+    from cloudfn.wire import Frame
 
 MAX_ITEMS = 1000  # of a generator, that wait to be consumed before its worker is slowed down
 MAX_ITEM_BYTES = 1 << 26
@@ -111,6 +115,7 @@ class Call:
         self.total: int | None = None  # inputs, once all are submitted
         self.keep = keep
         self.cancelled = False
+        self.begun = False  # it cannot run again elsewhere, see `cloudfn.client.exchange`
         self._watchers: list[Callable[[], None]] = []
 
     @property
@@ -136,6 +141,15 @@ class Call:
                 return False
             self._on_room = on_room
             return True
+
+    def on_sent(self, lease: Lease) -> None:
+        """Inputs of it were sent to this worker; on the reactor's thread, as what follows."""
+
+    def on_resumed(self, lease: Lease) -> None:
+        """The connection to a worker that has inputs of it was made anew."""
+
+    def on_credit(self, frame: Frame) -> None:
+        """A worker has used up some of what was sent after an input."""
 
     def take_items(self) -> tuple[list[Outcome], Outcome | None]:
         """What the generator yielded since the last look, and how it ended if it has."""

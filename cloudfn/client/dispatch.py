@@ -246,6 +246,7 @@ class Dispatcher:
                     call=first.call.id,
                 )
             )
+            first.call.on_sent(lease)
 
     def _settle(self) -> None:
         """Leases with nothing outstanding become idle, or go back if they are recalled or used up."""
@@ -437,7 +438,7 @@ class Dispatcher:
 
     def _move(self, item: Input, death: Mapping[str, Any] = LEFT) -> None:
         """An input was given up for no fault of its own: run it elsewhere, if that does not happen all the time."""
-        if item.moved >= MAX_MOVES:
+        if item.moved >= MAX_MOVES or item.call.begun:
             self._delivery.finish(item, failed(death_error(self.spec, death, item)))
         else:
             item.moved += 1
@@ -481,6 +482,8 @@ class Dispatcher:
             body = wire.pack_pairs(list(lease.outstanding))
             flags = wire.SHARES_MEMORY if lease.segments.folder else 0
             lease.stream.send(wire.encode(wire.RESUME, body, flags=flags, ack=lease.seq))
+            for item in lease.outstanding.values():
+                item.call.on_resumed(lease)
             self._roster.note(lease, time.monotonic())
         self._pump()
 
@@ -522,14 +525,12 @@ class Dispatcher:
                 item = lease.outstanding.get((frame.call, frame.first))
                 if item and item.call.deliver_item(Outcome(wire.OK, frame.body, frame.buffers), self._on_room):
                     self._pause(lease)
+            elif frame.type == wire.CREDIT:
+                item = lease.outstanding.get((frame.call, frame.first))
+                if item:
+                    item.call.on_credit(frame)
             elif frame.type == wire.RETURNED:
-                lease.asked_back = False
-                for pair in reversed(wire.unpack_pairs(frame.body)):
-                    returned = lease.outstanding.pop(pair, None)
-                    if returned and returned.call.cancelled:
-                        self._delivery.finish(returned, Outcome(wire.CANCELLED, b""))
-                    elif returned:
-                        self._pending.appendleft(returned)
+                self._on_returned(lease, frame)
         if not self._delivery.gathers:
             self._delivery.flush()
         acknowledgement = lease.acknowledgement()
@@ -541,6 +542,16 @@ class Dispatcher:
             self._roster.note(lease, now)
         self._pump()
         self._rests.rest(lease)
+
+    def _on_returned(self, lease: Lease, frame: Frame) -> None:
+        """A worker gives back what it has not begun."""
+        lease.asked_back = False
+        for pair in reversed(wire.unpack_pairs(frame.body)):
+            item = lease.outstanding.pop(pair, None)
+            if item and item.call.cancelled:
+                self._delivery.finish(item, Outcome(wire.CANCELLED, b""))
+            elif item:
+                self._pending.appendleft(item)
 
     def _pause(self, lease: Lease) -> None:
         """Stop reading a generator whose consumer is behind, which holds up its worker in turn; but nobody else."""

@@ -17,7 +17,7 @@ from cloudfn.wire import Frame, FrameReader
 if TYPE_CHECKING:
     from cloudfn.client.site import Site
 
-WORKER_TYPES = frozenset({wire.RESULT, wire.YIELD, wire.RETURNED})
+WORKER_TYPES = frozenset({wire.RESULT, wire.YIELD, wire.RETURNED, wire.CREDIT})
 _TARGET = 0.005  # seconds of work that should lie ready at a worker, so that it never waits for us
 _AHEAD = 24  # inputs that should, if that takes no longer than:
 _MAX_TARGET = 0.025

@@ -20,13 +20,14 @@ from cloudfn.client.lending import Lender
 from cloudfn.client.one_machine import OneMachine
 from cloudfn.client.reactor import Reactor
 from cloudfn.client.reporting import Reporter
-from cloudfn.client.target import FunctionPayload, Target, apply_overrides
+from cloudfn.client.target import FunctionPayload, Target, apply_overrides, check_kind
 from cloudfn.exception import ExecutionError, NotFoundError, UnimplementedError
 from cloudfn.provider import HasFleet, HasMachine
 from cloudfn.spec import digest
 
 if TYPE_CHECKING:
     from cloudfn.client.crew import Crew
+    from cloudfn.client.exchange import Exchange, Exchanges
     from cloudfn.events import Events
     from cloudfn.provider import Machine, Provider, Report
 
@@ -63,6 +64,8 @@ class Session:
         self._elsewhere: dict[str, str] = {}  # see `OneMachine`
         self._keys: dict[str, FunctionPayload] = {}  # what our workers may run, by key
         self._dispatchers: dict[Target, Dispatcher] = {}
+        self._web_dispatchers: dict[Target, Dispatcher] = {}
+        self._exchanges: Exchanges | None = None
         self._by_pool: dict[tuple[str, bytes], Dispatcher] = {}
         self._lock = threading.RLock()
         self._handles: dict[str, CallHandle] = {}  # of spawned calls
@@ -157,22 +160,32 @@ class Session:
 
     # -- functions
 
-    def dispatcher(self, target: Target) -> Dispatcher:
-        """Who brings calls to this target. Raises `NotFoundError` for a function that the app does not have."""
-        found = self._dispatchers.get(target)
+    def dispatcher(self, target: Target, *, web: bool = False) -> Dispatcher:
+        """Who brings calls to this target.
+
+        Args:
+            web: they are requests.
+
+        Raises:
+            NotFoundError: the app has no such function.
+            InvalidError: it answers requests only, or none.
+        """
+        known = self._web_dispatchers if web else self._dispatchers
+        found = known.get(target)
         if found is not None and found.overrides == target.overrides:
             return found
         with self._lock:
             if self._ended or self._closed:
                 raise ExecutionError(f"{target.tag} cannot be called: the app has stopped") from self._ended
             key = self._key_of(target)
+            check_kind(self._keys[key].spec, target, web)
             dispatcher = self._by_pool.get((key, target.parameters))
             if dispatcher is None:
                 spec = self._keys[key].spec
                 dispatcher = Dispatcher(self, key, spec, target.parameters)
                 dispatcher.overrides = target.overrides
                 self._by_pool[key, target.parameters] = dispatcher
-            self._dispatchers[target] = dispatcher
+            known[target] = dispatcher
             return dispatcher
 
     def _key_of(self, target: Target) -> str:
@@ -231,6 +244,28 @@ class Session:
     def map_async(self, target: Target, inputs: Any, *, ordered: bool, return_exceptions: bool) -> AsyncIterator[Any]:
         """As `map`; `inputs` may be an asynchronous iterable."""
         return mapping.map_async(self, target, inputs, ordered, return_exceptions)
+
+    def exchange(
+        self, target: Target, scope: Mapping[str, Any], body: bytes = b"", more_body: bool = False
+    ) -> Exchange:
+        """Send a web request to a worker. Returns at once, from any running event loop; `Exchange` tells how it goes on.
+        On the reactor's own loop (`session.reactor.loop`) no thread has to wake up another, which is fastest.
+
+        Args:
+            target: a web function.
+            scope: of an ASGI connection, "http" or "websocket"; only what the specification names goes to the worker.
+            body: what there is of the request's body. Best all of it where it is small: it then travels in one frame.
+            more_body: the rest follows by `Exchange.send`.
+
+        Raises:
+            InvalidError: the function answers no requests, or the scope is malformed.
+            ExecutionError, NotFoundError: as any call.
+        """
+        if self._exchanges is None:
+            from cloudfn.client.exchange import Exchanges
+
+            self._exchanges = Exchanges(self)
+        return self._exchanges.start(target, scope, body, more_body)
 
     def spawn(self, target: Target, inputs: Iterable[tuple[Any, Any]]) -> CallHandle:
         """Start a call and do not wait for it."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Mapping
 
-from cloudfn.exception import VersionError
+from cloudfn.exception import InvalidError, VersionError
 from cloudfn.spec import FunctionSpec, GPUSpec, Resources, RetryPolicy, SecretSpec, canonical, digest
 
 if TYPE_CHECKING:
@@ -89,6 +89,25 @@ def check_python(spec: FunctionSpec, version: str) -> None:
             f"{spec.tag} goes by value from Python {spec.code.python}, but its image has Python {version}",
             hint="Put it into a module that can be imported, or give the image the same python_version.",
         )
+
+
+def check_kind(spec: FunctionSpec, target: Target, web: bool) -> None:
+    """Raises `InvalidError` for a call of a web function, or a request to another."""
+    is_web = any(method.web for method in spec.methods if method.name == target.method)
+    if is_web == web:
+        return
+    name = f"{target.tag}.{target.method}" if target.method else target.tag
+    if web:
+        raise InvalidError(f"'{name}' is no web function: it cannot answer requests.")
+    raise web_only(name, "remote")
+
+
+def web_only(name: str, call: str) -> InvalidError:
+    """The error for a call of a web function."""
+    return InvalidError(
+        f"'{name}' is a web function: .{call}() cannot call it.",
+        hint=f"Send a request to its URL, {name}.get_web_url(), or run it here by .local().",
+    )
 
 
 def apply_overrides(payload: FunctionPayload, overrides: Mapping[str, Any] | None) -> FunctionPayload:

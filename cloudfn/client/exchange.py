@@ -1,0 +1,254 @@
+"""A web request's way to a worker: an ordinary input of an ordinary call, whose caller goes on to send and receive.
+
+The request travels as one INPUT and a short answer as one RESULT. What is longer follows in PIECE frames and comes back
+in YIELD frames on the same lease; either side sends `WINDOW` bytes beyond what the other has used up (CREDIT), no more.
+Pieces are kept until they are used up, so that a cut of the connection, or a worker that had not begun, loses none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
+
+from cloudfn import asgi_message, wire
+from cloudfn.asgi_message import COST, WINDOW, Event, Message
+from cloudfn.client.call import Call, Input, Outcome
+from cloudfn.client.hop import Hop
+from cloudfn.exception import ExecutionError
+
+if TYPE_CHECKING:
+    from cloudfn.client.dispatch import Dispatcher
+    from cloudfn.client.lease import Lease
+    from cloudfn.client.session import Session
+    from cloudfn.client.target import Target
+    from cloudfn.wire import Frame
+
+_COUNT = struct.Struct("<Q")
+
+
+class Exchange:
+    """One HTTP request or websocket in flight in a worker. Made by `Session.exchange`; used on one event loop.
+
+    The events are ASGI's (https://asgi.readthedocs.io/en/latest/specs/www.html), seen from the server: `send` takes
+    what an app would receive, `receive` gives what it would send.
+    """
+
+    def __init__(self, to_reactor: Hop, from_reactor: Hop, dispatcher: Dispatcher) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._to_reactor = to_reactor
+        self._call = ExchangeCall(self, from_reactor, dispatcher)
+        self._events: deque[Message] = deque()
+        self._waiter: asyncio.Future[None] | None = None  # of `receive`
+        self._outcome: Outcome | None = None
+        self._used = 0  # bytes of events that were received
+        self._told = 0  # of them the worker has heard
+        self._under_way = 0  # bytes that were sent and are not used up
+        self._room: asyncio.Future[None] | None = None  # of `send`
+        self._closed = False
+
+    @property
+    def ended(self) -> bool:
+        """The worker is done with it. Events may still wait to be received."""
+        return self._outcome is not None
+
+    async def send(self, event: Event) -> None:
+        """Pass an event on to the app: `http.request` (more of the body), `http.disconnect`, `websocket.receive`,
+        `websocket.disconnect`. (`websocket.connect` and what `Session.exchange` was given are there already.)
+
+        Waits while the worker is behind. What comes after the end of the exchange is dropped: an app need not read all
+        of a body.
+
+        Raises:
+            InvalidError: it is no such event.
+        """
+        for data in asgi_message.encode(event):
+            while self._under_way >= WINDOW and not self.ended and not self._closed:
+                self._room = self._loop.create_future()
+                await self._room
+            if self.ended or self._closed:
+                return
+            self._under_way += len(data) + COST
+            self._to_reactor.post(self._call.add, data)
+
+    async def receive(self) -> Event:
+        """The next event of the app: `http.response.start`, `http.response.body`, `websocket.accept`, `websocket.send`,
+        `websocket.close`, `websocket.http.response.start`, `websocket.http.response.body`. A response is complete with
+        the first body whose `more_body` is false; nothing needs to be received after it.
+
+        Raises:
+            WorkerDiedError, StartupError, FunctionTimeoutError, ...: as any call of the function raises them.
+            Exception: what the app raised after its response had begun. (Before, it is answered with status 500.)
+            ExecutionError: the app is done, and everything was received.
+        """
+        while not self._events:
+            if self._outcome is not None:
+                raise self._end_error(self._outcome)
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        event, cost = self._events.popleft()
+        self._used += cost
+        if self._used - self._told > WINDOW // 4 and not self.ended:
+            self._told = self._used
+            self._to_reactor.post(self._call.tell_used, self._used)
+        return event
+
+    async def close(self) -> None:
+        """The client hung up, or all was received. What still runs hears of it: an app that waits for its next event
+        gets `http.disconnect` or `websocket.disconnect` and some seconds to end, any other is cancelled. Idempotent.
+
+        After a complete response call it only when the client has gone: an app may go on for background work.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._wake(self._room)
+        if not self.ended:
+            self._to_reactor.post(self._call.hang_up)
+
+    # -- from the reactor
+
+    def take(self, body: bytes) -> None:
+        """Events have come."""
+        self._events.extend(asgi_message.decode(body))
+        self._wake(self._waiter)
+
+    def end(self, outcome: Outcome) -> None:
+        if outcome.status == wire.OK and outcome.body:
+            self._events.extend(asgi_message.decode(outcome.body))
+        self._outcome = outcome
+        self._wake(self._waiter)
+        self._wake(self._room)
+
+    def used_up(self, size: int) -> None:
+        """The worker has used up so many bytes more."""
+        self._under_way -= size
+        if self._under_way < WINDOW:
+            self._wake(self._room)
+
+    @staticmethod
+    def _wake(waiter: asyncio.Future[None] | None) -> None:
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    @staticmethod
+    def _end_error(outcome: Outcome) -> BaseException:
+        if outcome.status == wire.OK:
+            return ExecutionError("the web function has ended, and all that it sent was received")
+        return outcome.error()
+
+
+class ExchangeCall(Call):
+    """What the reactor knows of an exchange; all but the constructor is for its thread.
+
+    Attributes:
+        begun: some of its answer has come, so it cannot run again elsewhere.
+    """
+
+    def __init__(self, exchange: Exchange, hop: Hop, dispatcher: Dispatcher) -> None:
+        super().__init__()
+        self._exchange = exchange
+        self._hop = hop
+        self._dispatcher = dispatcher
+        self._lease: Lease | None = None
+        self._kept: deque[bytes] = deque()  # pieces that the worker has not used up
+        self._used_up = 0  # pieces before these
+        self._credit = 0  # bytes of the answer that were received
+        self._ended = False
+
+    # -- from the exchange
+
+    def add(self, piece: bytes) -> None:
+        if self._ended:
+            return
+        self._kept.append(piece)
+        self._send_piece(self._used_up + len(self._kept), piece)
+
+    def tell_used(self, size: int) -> None:
+        self._credit = size
+        self._send(wire.encode(wire.CREDIT, _COUNT.pack(size), call=self.id))
+
+    def hang_up(self) -> None:
+        if self._ended:
+            return
+        self.cancelled = True
+        self._dispatcher.cancel(self)  # where no worker has it yet
+        self._send_hang_up()
+
+    # -- from the dispatcher
+
+    def on_sent(self, lease: Lease) -> None:
+        self._lease = lease
+        for number, piece in enumerate(self._kept, self._used_up + 1):
+            self._send_piece(number, piece)
+
+    def on_resumed(self, lease: Lease) -> None:
+        """The connection was cut, and what was sent last may not have arrived."""
+        self.on_sent(lease)
+        if self._credit:
+            self.tell_used(self._credit)
+        if self.cancelled:
+            self._send_hang_up()
+
+    def on_credit(self, frame: Frame) -> None:
+        (count,) = _COUNT.unpack(frame.body)
+        freed = 0
+        while self._used_up < count and self._kept:
+            freed += len(self._kept.popleft()) + COST
+            self._used_up += 1
+        self.begun = True
+        self._hop.post(self._exchange.used_up, freed)
+
+    def deliver(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+        ((_, outcome),) = outcomes
+        self._ended = True
+        self._lease = None
+        self._kept.clear()
+        self._hop.post(self._exchange.end, outcome)
+
+    def deliver_item(self, outcome: Outcome, on_room: Callable[[], None]) -> bool:
+        self.begun = True
+        if not self.cancelled:
+            self._hop.post(self._exchange.take, outcome.body)
+        return False
+
+    def _send_piece(self, number: int, piece: bytes) -> None:
+        self._send(wire.encode(wire.PIECE, piece, seq=number, call=self.id))
+
+    def _send_hang_up(self) -> None:
+        self._send(wire.encode(wire.PIECE, flags=wire.HANG_UP, call=self.id))
+
+    def _send(self, pieces: list[wire.Buffer]) -> None:
+        if self._lease is not None and self._lease.stream is not None:
+            self._lease.stream.send(pieces)
+
+
+class Exchanges:
+    """The exchanges of one session.
+
+    Args:
+        session: on whose reactor they run.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._hops: dict[asyncio.AbstractEventLoop, tuple[Hop, Hop]] = {}  # to the reactor and back, by caller's loop
+
+    def start(self, target: Target, scope: Mapping[str, Any], body: bytes, more_body: bool) -> Exchange:
+        """See `Session.exchange`."""
+        dispatcher = self._session.dispatcher(target, web=True)
+        payload = asgi_message.encode_request(scope, body, more_body)
+        to_reactor, from_reactor = self._hops_of(asyncio.get_running_loop())
+        exchange = Exchange(to_reactor, from_reactor, dispatcher)
+        item = Input(exchange._call, 0, dispatcher.methods[target.method], payload, ())
+        to_reactor.post(dispatcher.submit, [item])
+        return exchange
+
+    def _hops_of(self, loop: asyncio.AbstractEventLoop) -> tuple[Hop, Hop]:
+        hops = self._hops.get(loop)
+        if hops is None:
+            reactor = self._session.reactor.loop
+            self._hops = {known: pair for known, pair in self._hops.items() if not known.is_closed()}
+            hops = self._hops[loop] = Hop(reactor, loop is reactor), Hop(loop, loop is reactor)
+        return hops
