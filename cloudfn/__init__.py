@@ -53,6 +53,11 @@ if TYPE_CHECKING:
     from cloudfn.schedule import Period as Period
     from cloudfn.secret import Secret as Secret
     from cloudfn.volume import Volume as Volume
+    from cloudfn.web import asgi_app as asgi_app
+    from cloudfn.web import fastapi_endpoint as fastapi_endpoint
+    from cloudfn.web import web_endpoint as web_endpoint
+    from cloudfn.web import web_server as web_server
+    from cloudfn.web import wsgi_app as wsgi_app
 
 _HOMES = {
     "App": "app",
@@ -69,6 +74,7 @@ _HOMES = {
     "Retries": "retries",
     "Secret": "secret",
     "Volume": "volume",
+    "asgi_app": "web",
     "batched": "partial_function",
     "concurrent": "partial_function",
     "current_function_call_id": "execution",
@@ -76,9 +82,13 @@ _HOMES = {
     "enable_output": "output",
     "enter": "partial_function",
     "exit": "partial_function",
+    "fastapi_endpoint": "web",
     "is_local": "execution",
     "method": "partial_function",
     "parameter": "parameters",
+    "web_endpoint": "web",
+    "web_server": "web",
+    "wsgi_app": "web",
 }
 
 _MODULES = frozenset(("exception",))
@@ -98,18 +108,13 @@ _NOT_YET = frozenset(
         "Server",
         "Tunnel",
         "Workspace",
-        "asgi_app",
         "billing",
         "clustered",
         "experimental",
-        "fastapi_endpoint",
         "forward",
         "interact",
         "sessioned",
         "types",
-        "web_endpoint",
-        "web_server",
-        "wsgi_app",
     )
 )
 

@@ -16,7 +16,7 @@ from cloudfn.local_entrypoint import LocalEntrypoint
 from cloudfn.options import Options
 from cloudfn.parameters import parameter
 from cloudfn.parentheses import needs_parentheses
-from cloudfn.partial_function import PartialFunction
+from cloudfn.partial_function import PartialFunction, check_web
 from cloudfn.partial_function import is_generator as generates
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class App:
         self.image: Image | None = options.check_image(image)
         self.tags = dict(tags or {})
         self.sessions: list[Session] = []
+        self.web_urls: Mapping[str, str] = {}  # set by whoever serves it, see `known_apps.Owner`
         self._secrets = options.check_secrets(secrets)
         self._include_source = include_source
         self._volumes = options.check_volumes(volumes, "App")
@@ -403,6 +404,8 @@ class App:
             is_generator = generates(raw) if partial is None or partial.is_generator is None else partial.is_generator
         if is_generator and chosen.retries:
             raise InvalidError(f"Generator functions cannot be retried ('{raw.__name__}').", hint="Leave retries out.")
+        if partial is not None and partial.web is not None:
+            check_web(partial, chosen, is_generator, is_method=False)
         if chosen.schedule is not None and not _is_nullary(raw):
             raise InvalidError(f"'{raw.__name__}' has a schedule, so it must be callable without arguments.")
         tag = name or raw.__qualname__.rpartition("<locals>.")[2]

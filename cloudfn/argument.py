@@ -45,6 +45,13 @@ def integer(name: str, value: Any, *, above: int | None = None, low: int | None 
     return result
 
 
+def flag(name: str, value: Any) -> bool:
+    """`value` where it is a bool; `InvalidError` for anything else."""
+    if not isinstance(value, bool):
+        _refuse(name, value, f"must be True or False, not {type(value).__name__}")
+    return value
+
+
 def _check_range(name: str, value: Any, above: float | None, low: float | None, high: float | None) -> None:
     if above is not None and not value > above:
         _refuse(name, value, f"must be above {above:g}")

@@ -36,6 +36,7 @@ class Cls:
         options: Options | None = None,
         partial: PartialFunction[..., Any, Any] | None = None,
         overrides: Mapping[str, Any] | None = None,
+        web: Collection[str] = (),
     ) -> None:
         """Not for users.
 
@@ -46,6 +47,7 @@ class Cls:
             options: as decorated; None for a reference.
             partial: what `@concurrent` said.
             overrides: see `Target`.
+            web: names of the methods that are web functions.
         """
         self._app = app
         self._tag = tag
@@ -55,6 +57,7 @@ class Cls:
         self._options = options
         self._partial = partial
         self._overrides = overrides
+        self._web = web
         self.__name__ = getattr(user_cls, "__name__", tag)
         self.__qualname__ = getattr(user_cls, "__qualname__", tag)
         self.__module__ = getattr(user_cls, "__module__", "")
@@ -135,6 +138,7 @@ class Cls:
             options=self._options,
             partial=self._partial,
             overrides=merge(self._overrides, overrides),
+            web=self._web,
         )
 
     @classmethod
@@ -205,7 +209,8 @@ def from_description(app: Owner, described: Mapping[str, Any]) -> Cls:
     """A class of a deployed app, from what its host says of it."""
     from cloudfn.deployed_app import schema_from_json
 
-    return Cls(app, described["tag"], methods=dict(described["methods"]), schema=schema_from_json(described["schema"]))
+    methods, schema = dict(described["methods"]), schema_from_json(described["schema"])
+    return Cls(app, described["tag"], methods=methods, schema=schema, web=tuple(described.get("web", ())))
 
 
 def _restore_deployed(
@@ -248,6 +253,8 @@ def make(app: Owner, obj: Any, options: Options) -> Cls:
                 f"`@concurrent` cannot stand on the method '{user_cls.__name__}.{name}'.",
                 hint="All methods share a worker: put it on the class, below `@app.cls()`.",
             )
+        if member.web is not None:
+            partial_function.check_web(member, options, bool(member.is_generator), is_method=True)
     schema = parameters.install_constructor(user_cls)
     methods = {
         name: partial_function.is_generator(member.raw) if member.is_generator is None else member.is_generator
@@ -255,7 +262,14 @@ def make(app: Owner, obj: Any, options: Options) -> Cls:
         if member.is_callable
     }
     cls = Cls(
-        app, user_cls.__name__, methods=methods, schema=schema, user_cls=user_cls, options=options, partial=partial
+        app,
+        user_cls.__name__,
+        methods=methods,
+        schema=schema,
+        user_cls=user_cls,
+        options=options,
+        partial=partial,
+        web=tuple(name for name, member in members.items() if member.web),
     )
     setattr(user_cls, CLS, cls)
     return cls
@@ -282,7 +296,7 @@ class Obj:
         target = Target(cls._app.label, cls._tag, name, self._packed, cls._overrides, cls._methods[name])
         member = inspect.getattr_static(cls._user_cls, name) if cls._user_cls is not None else None
         raw = member.raw if isinstance(member, PartialFunction) else None
-        function: Function[..., Any, Any] = Function(cls._app, target, raw=raw, obj=self)
+        function: Function[..., Any, Any] = Function(cls._app, target, raw=raw, obj=self, is_web=name in cls._web)
         self.__dict__[name] = function
         return function
 

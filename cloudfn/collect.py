@@ -6,7 +6,7 @@ import hashlib
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Sequence
 
 from cloudfn import mounts, partial_function, source
 from cloudfn import options as opts
@@ -35,7 +35,9 @@ def spec(app: App) -> AppSpec:
     """
     bundles = _Bundles()
     decorated: list[Any] = [*app.registered_functions.values(), *app.registered_classes.values()]
-    return AppSpec(app.label, tuple(_part(app, item, bundles)[0] for item in decorated))
+    functions = tuple(_part(app, item, bundles)[0] for item in decorated)
+    _check_web(app, functions)
+    return AppSpec(app.label, functions)
 
 
 def collect(app: App, store: SecretStore | None = None) -> list[FunctionPayload]:
@@ -67,7 +69,18 @@ def collect(app: App, store: SecretStore | None = None) -> list[FunctionPayload]
                 volumes=mounts.resolve(chosen.volumes, store) if chosen.volumes else (),
             )
         )
+    _check_web(app, [payload.spec for payload in payloads])
     return payloads
+
+
+def _check_web(app: App, functions: Sequence[FunctionSpec]) -> None:
+    """Raises `InvalidError` for web functions that exclude each other."""
+    served = [function for function in functions if function.is_web]
+    if served:
+        from cloudfn import web_label
+
+        web_label.labels(app.label, served)
+        web_label.check_ports(served)
 
 
 def _part(app: App, item: Function[..., Any, Any] | Cls, bundles: _Bundles) -> _Part:
@@ -122,6 +135,7 @@ def _method(name: str, raw: Any, partial: PartialFunction[..., Any, Any] | None,
         is_async=partial_function.is_async(raw),
         max_batch_size=partial.max_batch_size if partial else None,
         batch_wait_ms=(partial.wait_ms or 0) if partial else 0,
+        web=partial.web if partial else None,
     )
 
 

@@ -30,6 +30,7 @@ class DeployedApp:
         described = deployed.link.ask("describe", app=label).fields
         self.version: int = described["number"]
         self.tags: Mapping[str, str] = described["tags"]
+        self.web_urls: Mapping[str, str] = described.get("web_urls", {})
         self.functions: dict[str, Any] = {function["tag"]: function for function in described["functions"]}
         self.registered_functions: Mapping[str, Any] = {}
         self.registered_classes: Mapping[str, Any] = {}

@@ -21,7 +21,7 @@ from typing import (
 
 from cloudfn import known_apps
 from cloudfn.client.current import session_for, spawner_for
-from cloudfn.client.target import Target
+from cloudfn.client.target import Target, web_only
 from cloudfn.dual import Dual
 from cloudfn.exception import ExecutionError, InvalidError, InvalidTypeError
 from cloudfn.results import AnyIterable, Input, Inputs, Results
@@ -56,6 +56,7 @@ class Function(Generic[P, R, L]):
         options: Options | None = None,
         partial: PartialFunction[P, R, L] | None = None,
         obj: Obj | None = None,
+        is_web: bool = False,
     ) -> None:
         """Not for users.
 
@@ -64,6 +65,7 @@ class Function(Generic[P, R, L]):
             options: as decorated; None for a method or a reference.
             partial: what other decorators said.
             obj: the instance, for a method.
+            is_web: it answers requests only.
         """
         self._app = app
         self._target = target
@@ -71,6 +73,7 @@ class Function(Generic[P, R, L]):
         self._options = options
         self._partial = partial
         self._obj = obj
+        self._is_web = is_web or (partial is not None and partial.web is not None)
         self._name = f"{target.tag}.{target.method}" if target.method else target.tag
         self.__name__ = getattr(raw, "__name__", target.method or target.tag)
         self.__qualname__ = getattr(raw, "__qualname__", self._name)
@@ -91,6 +94,23 @@ class Function(Generic[P, R, L]):
     def is_generator(self) -> bool:
         """It is called by `remote_gen`."""
         return self._target.is_generator
+
+    def _get_web_url(self) -> str | None:
+        """Where requests to it go, while it is served or deployed; None else, and for a function that answers none."""
+        return self._app.web_urls.get(self._name)
+
+    async def _get_web_url_aio(self) -> str | None:
+        return self._get_web_url()
+
+    get_web_url = Dual(_get_web_url, _get_web_url_aio)
+
+    @property
+    def web_url(self) -> str | None:
+        """The old name of `get_web_url`."""
+        from cloudfn.deprecation import deprecated
+
+        deprecated("Function.web_url", "Function.get_web_url()")
+        return self._get_web_url()
 
     def get_raw_f(self) -> Callable[P, L]:
         """The user's own function. Raises `ExecutionError` where this process does not have it."""
@@ -291,10 +311,14 @@ class Function(Generic[P, R, L]):
         return FunctionCall(handle.id, handle)
 
     def _check_plain(self, method: str) -> None:
+        if self._is_web:
+            raise web_only(self._name, method)
         if self._target.is_generator:
             raise _wrong_kind(self._name, method, "remote_gen")
 
     def _check_generator(self) -> None:
+        if self._is_web:
+            raise web_only(self._name, "remote_gen")
         if not self._target.is_generator:
             raise InvalidError(
                 f"'{self._name}' is no generator function: .remote_gen() cannot call it.", hint="Use .remote()."
@@ -350,7 +374,9 @@ class Function(Generic[P, R, L]):
             method: Function[P, R, L] = getattr(self._obj._variant(overrides), self._target.method)
             return method
         target = replace(self._target, overrides=merge(self._target.overrides, overrides))
-        return Function(self._app, target, raw=self._raw, options=self._options, partial=self._partial)
+        return Function(
+            self._app, target, raw=self._raw, options=self._options, partial=self._partial, is_web=self._is_web
+        )
 
     @classmethod
     def from_name(
@@ -401,7 +427,8 @@ class Function(Generic[P, R, L]):
 def from_description(app: Owner, described: Mapping[str, Any]) -> Function[..., Any, Any]:
     """A function of a deployed app, from what its host says of it."""
     ((_, is_generator),) = described["methods"]
-    return Function(app, Target(app.label, described["tag"], is_generator=is_generator))
+    target = Target(app.label, described["tag"], is_generator=is_generator)
+    return Function(app, target, is_web=bool(described.get("web")))
 
 
 def _restore(label: str, tag: str, is_generator: bool, overrides: Mapping[str, Any] | None) -> Function[..., Any, Any]:

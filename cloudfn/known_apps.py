@@ -10,7 +10,13 @@ if TYPE_CHECKING:
 
 
 class Owner(Protocol):
-    """What a Function or Cls must know of its app."""
+    """What a Function or Cls must know of its app.
+
+    Attributes:
+        web_urls: the URL of each web function by its name ("hello", "Model.predict"), while somebody serves them.
+    """
+
+    web_urls: Mapping[str, str]
 
     @property
     def label(self) -> str: ...
@@ -32,6 +38,7 @@ class Reference:
     def __init__(self, label: str) -> None:
         self.label = label
         self.sessions: list[Session] = []
+        self.web_urls: Mapping[str, str] = {}
         self.registered_functions: Mapping[str, Any] = {}
         self.registered_classes: Mapping[str, Any] = {}
 

@@ -11,6 +11,8 @@ from cloudfn.parentheses import needs_parentheses
 
 if TYPE_CHECKING:
     from cloudfn.function import Function
+    from cloudfn.options import Options
+    from cloudfn.spec import WebSpec
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,6 +38,7 @@ class PartialFunction(Generic[P, R, L]):
         is_generator: as the user said, or None: look at `raw`.
         max_batch_size, wait_ms: of `@batched`, else None.
         max_inputs, target_inputs: of `@concurrent`, else None.
+        web: of `cloudfn.web`'s decorators, else None.
     """
 
     def __init__(self, raw: Any) -> None:
@@ -48,6 +51,7 @@ class PartialFunction(Generic[P, R, L]):
         self.wait_ms: int | None = None
         self.max_inputs: int | None = None
         self.target_inputs: int | None = None
+        self.web: WebSpec | None = None
         self.__name__ = getattr(raw, "__name__", repr(raw))
         self.__doc__ = raw.__doc__
         self.__wrapped__ = raw
@@ -119,7 +123,7 @@ def method(*, is_generator: bool | None = None) -> MethodDecorator:
     """
 
     def decorate(obj: Any) -> Any:
-        partial = _on_method("method", obj)
+        partial = on_method("method", obj)
         if is_generator is not None:
             partial.is_generator = is_generator
         partial.is_callable = True
@@ -184,7 +188,7 @@ def batched(*, max_batch_size: int, wait_ms: int) -> Callable[[Any], Any]:
     max_batch_size, wait_ms = check_batching(max_batch_size, wait_ms)
 
     def decorate(obj: Any) -> Any:
-        partial = _on_method("batched", obj)
+        partial = on_method("batched", obj)
         _check_batchable(partial.raw)
         partial.max_batch_size, partial.wait_ms = max_batch_size, wait_ms
         partial.is_callable = True
@@ -225,6 +229,26 @@ def batching_overrides(max_batch_size: int, wait_ms: int) -> dict[str, Any]:
     return {"methods": {"max_batch_size": max_batch_size, "batch_wait_ms": wait_ms}}
 
 
+def check_web(
+    partial: PartialFunction[..., Any, Any], options: Options, is_generator: bool, *, is_method: bool
+) -> None:
+    """Raises `InvalidError` for a web function under options that cannot be."""
+    name = partial.__name__
+    if options.retries:
+        raise InvalidError(
+            f"Web functions cannot be retried ('{name}').", hint="Leave retries out: a client may retry."
+        )
+    if options.schedule is not None:
+        raise InvalidError(f"The web function '{name}' cannot have a schedule: it answers requests and nothing else.")
+    if is_generator:
+        raise InvalidError(f"The web function '{name}' cannot be a generator.", hint="Leave `is_generator` out.")
+    parameters = list(inspect.signature(partial.raw).parameters)
+    if is_method and not parameters:
+        raise InvalidError(f"The method '{name}' lacks `self`.")
+    if not is_method and parameters[:1] == ["self"]:
+        raise InvalidError(f"'{name}' takes `self`: a method needs `@app.cls()` on its class, not `@app.function()`.")
+
+
 def _check_batchable(raw: Any) -> None:
     if is_generator(raw):
         raise InvalidError(f"The batched function '{raw.__name__}' cannot be a generator.")
@@ -247,12 +271,14 @@ def is_async(raw: Any) -> bool:
 
 
 def _hook(name: str, obj: Any) -> Any:
-    partial = _on_method(name, obj)
+    partial = on_method(name, obj)
     partial.hook = name
     return partial
 
 
-def _on_method(name: str, obj: Any) -> PartialFunction[..., Any, Any]:
+def on_method(name: str, obj: Any) -> PartialFunction[..., Any, Any]:
+    """What a decorator makes of a function or method that it stands on. Raises `InvalidError` for anything else, and
+    `ConflictError` where other decorators exclude it."""
     raw = obj.raw if isinstance(obj, PartialFunction) else obj
     if isinstance(raw, type):
         raise InvalidError(f"`@{name}` cannot stand on the class '{raw.__name__}'.", hint="Put it on a method.")
@@ -267,12 +293,16 @@ def _stack(name: str, obj: Any) -> PartialFunction[..., Any, Any]:
     partial = obj if isinstance(obj, PartialFunction) else PartialFunction(obj)
     if not callable(partial.raw):
         raise InvalidError(f"`@{name}` needs a function, not {type(partial.raw).__name__} ({partial.raw!r}).")
+    if partial.web is not None and name != "concurrent":
+        raise ConflictError(
+            f"`@{name}` and `@{partial.decorators[0]}` cannot both stand on '{partial.__name__}'.",
+            hint="A web function answers requests and nothing else.",
+        )
     if name in partial.decorators:
         raise ConflictError(f"`@{name}` stands twice on '{partial.__name__}'.")
     partial.decorators += (name,)
     hooks = {"enter", "exit"} & set(partial.decorators)
-    calls = {"method", "batched", "concurrent"} & set(partial.decorators)
-    if len(hooks) > 1 or (hooks and calls):
+    if len(hooks) > 1 or (hooks and len(partial.decorators) > 1):
         names = ", ".join(f"@{n}" for n in partial.decorators)
         raise ConflictError(f"'{partial.__name__}' cannot be all of {names}: a hook is never called from outside.")
     return partial

@@ -79,6 +79,11 @@ def pack(exc: BaseException, hide: Callable[[str], bool] = lambda filename: Fals
     return pickle.dumps([vars(item) for item in packed], 5)
 
 
+def render(exc: BaseException, hide: Callable[[str], bool] = lambda filename: False) -> str:
+    """The traceback as `pack` keeps it, for a log."""
+    return _text(exc, _visible(exc.__traceback__, hide))
+
+
 def unpack(data: bytes, relocate: Callable[[str], str] = lambda filename: filename) -> BaseException:
     """The exception of `pack`, ready to be raised; a RemoteError where its own type cannot be rebuilt here.
 

@@ -52,6 +52,23 @@ def labels(app_name: str, functions: Iterable[FunctionSpec]) -> Mapping[str, Web
     return found
 
 
+def check_ports(functions: Iterable[FunctionSpec]) -> None:
+    """Raises `InvalidError` when two web servers want one port: workers share those of their machine."""
+    found: dict[int, str] = {}
+    for function in functions:
+        for method in function.methods:
+            port = method.web.port if method.web else 0
+            if not port:
+                continue
+            name = WebMethod(function, method).name
+            if port in found:
+                raise InvalidError(
+                    f"The web servers '{found[port]}' and '{name}' both want port {port}.",
+                    hint="Workers share the ports of their machine: give each web server a port of its own.",
+                )
+            found[port] = name
+
+
 def check(label: object) -> str:
     """A label that a user chose. Raises `InvalidError` for one that cannot be part of a host's name."""
     if not isinstance(label, str) or len(label) > MAX_LABEL or not _LABEL.fullmatch(label):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Mapping
 
-from cloudfn.spec import digest
+from cloudfn.spec import FunctionSpec, digest
 from cloudfn.spec_json import function_from_json, function_to_json
 from cloudfn_agent.channel import Message
 from cloudfn_agent.pool import Function, Pool
@@ -25,7 +25,7 @@ class Functions:
 
     def register(self, session: str, app: str, message: Message) -> Function:
         """Take a function; registering the same again changes nothing."""
-        spec = function_from_json(message["spec"])
+        spec = _alone(function_from_json(message["spec"]))
         runtime, code, environment = message["runtime"], message["code"], message["environment"]
         volumes: list[dict[str, Any]] = message.get("volumes", [])
         function = Function(
@@ -52,7 +52,7 @@ class Functions:
         zygote = digest([session, function.runtime, function.code["bundle"], environment, list(function.volumes)])
         whole = scoped(session, key)
         self.by_key[whole] = replace(
-            function, key=whole, name=key, spec=function_from_json(spec), environment=environment, zygote=zygote
+            function, key=whole, name=key, spec=_alone(function_from_json(spec)), environment=environment, zygote=zygote
         )
 
     def note_elsewhere(self, session: str, functions: Mapping[str, str]) -> None:
@@ -83,3 +83,11 @@ class Functions:
             del self.by_key[key]
         gone = [key for key, pool in self.pools.items() if pool.function.session == session]
         return [self.pools.pop(key) for key in gone]
+
+
+def _alone(spec: FunctionSpec) -> FunctionSpec:
+    """As registered; but a web server gets one worker at most, because all would want the same port of this machine."""
+    if not any(method.web and method.web.port for method in spec.methods):
+        return spec
+    scaling = replace(spec.scaling, max_containers=1, min_containers=min(spec.scaling.min_containers, 1))
+    return replace(spec, scaling=scaling)

@@ -11,12 +11,14 @@ import contextvars
 import ctypes
 import inspect
 import socket
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, AsyncIterator, Callable, Sequence
+from contextlib import contextmanager
+from typing import Any, AsyncIterator, Callable, Iterator, Sequence
 
-from cloudfn import execution
+from cloudfn import execution, remote_error
 from cloudfn.exception import InputCancellation, ProtocolError
 from cloudfn.execution import InputContext
 from cloudfn.serialization import Encoder
@@ -24,8 +26,10 @@ from cloudfn.spec import MethodSpec
 from cloudfn.stream import FrameStream
 from cloudfn.wire import (
     CANCELLED,
+    CREDIT,
     END,
     INPUT,
+    PIECE,
     RELEASE,
     RESULT,
     RESUME,
@@ -34,9 +38,11 @@ from cloudfn.wire import (
     FrameReader,
     encode,
 )
+from cloudfn_agent import web_apps
 from cloudfn_agent.lease import CLIENT_TYPES, Kept
 from cloudfn_agent.serial import check_batch, columns
-from cloudfn_agent.work import Job, Work, encode_result, error_frame, jobs, load_arguments
+from cloudfn_agent.web_conversation import Conversation
+from cloudfn_agent.work import Job, Work, encode_result, error_frame, is_own_code, jobs, load_arguments
 
 _DONE = object()
 
@@ -118,6 +124,7 @@ class Running:
         self.task: asyncio.Task[None] | None = None
         self.thread: int | None = None  # where its synchronous code runs
         self.started: float | None = None
+        self.conversation: Conversation | None = None  # where it is a web request
 
 
 class LoopWorker:
@@ -209,6 +216,10 @@ class LoopWorker:
         elif frame.type == RESUME:
             known = {(r.job.call, r.job.input) for r in self._inputs.values() if r.lease is lease}
             lease.resume(frame, known)
+        elif frame.type in (PIECE, CREDIT):
+            running = self._inputs.get((lease.token, frame.call, frame.first))
+            if running and running.conversation:
+                running.conversation.take(frame)
         elif frame.type == RELEASE:
             self._drop(lease)
 
@@ -231,6 +242,8 @@ class LoopWorker:
         running = Running(lease, job)
         self._inputs[lease.token, job.call, job.input] = running
         method = self._methods[job.method][0]
+        if method.web:
+            running.conversation = self._converse(running)
         if method.max_batch_size:
             self._add_to_batch(running, method)
         else:
@@ -318,7 +331,8 @@ class LoopWorker:
     def _answer_cancelled(self, running: Running) -> None:
         self._inputs.pop((running.lease.token, running.job.call, running.job.input), None)
         if self._preempted:
-            if not self._methods[running.job.method][0].is_generator:  # its caller has some of what it yields
+            method, said = self._methods[running.job.method][0], running.conversation and running.conversation.begun
+            if not method.is_generator and not said:  # its caller has some of what it yields
                 running.lease.give_back([(running.job.call, running.job.input)])
             return
         running.lease.send(RESULT, b"", flags=CANCELLED, index=running.job.input, call=running.job.call)
@@ -329,6 +343,9 @@ class LoopWorker:
         title = self._work.title(method)
         started = batch[0].started or time.monotonic()
         execution.running.set(InputContext(job.call, job.input))
+        if method.web:
+            await self._answer(batch[0], method, started)
+            return
         args: Any
         kwargs: Any
         value: Any
@@ -357,6 +374,29 @@ class LoopWorker:
                     self._send_value(running, item, title, 0, micros // len(batch))
         else:
             self._send_value(batch[0], value, title, status, micros)
+
+    def _converse(self, running: Running) -> Conversation:
+        job, lease = running.job, running.lease
+
+        def send(type: int, body: bytes) -> None:
+            lease.send(type, body, index=job.input, call=job.call)
+
+        return Conversation(self.loop, job.payload, send, lambda: self._interrupt(running))
+
+    async def _answer(self, running: Running, method: MethodSpec, started: float) -> None:
+        """A web request."""
+        assert running.conversation and self._work.web
+        web_apps.interruptible.set(lambda: self._on_this_thread(running))
+        lifespan = self._work.web.by_method[method.name]
+        try:
+            body = await running.conversation.run(lifespan.app, lifespan.state)
+        except Exception as error:
+            print(f"{self._work.title(method)}: a request failed", file=sys.stderr)
+            print(remote_error.render(error, is_own_code), end="", file=sys.stderr)
+            raise
+        await self._settle([running])
+        micros = min(int((time.monotonic() - started) * 1e6), 0xFFFFFFFF)
+        running.lease.send(RESULT, body, ack=micros, index=running.job.input, call=running.job.call)
 
     async def _settle(self, batch: list[Running]) -> None:
         """Commit to volumes where no other input could be in the midst of a file; the last one commits for all."""
@@ -391,15 +431,21 @@ class LoopWorker:
         context = contextvars.copy_context()
 
         def call() -> Any:
-            with self._thread_lock:
-                running.thread = threading.get_ident()
-            try:
+            with self._on_this_thread(running):
                 return context.run(function, *args, **kwargs)
-            finally:
-                with self._thread_lock:
-                    running.thread = None
 
         return await self.loop.run_in_executor(self._threads, call)
+
+    @contextmanager
+    def _on_this_thread(self, running: Running) -> Iterator[None]:
+        """Code of this input runs on the current thread, where a cancellation interrupts it."""
+        with self._thread_lock:
+            running.thread = threading.get_ident()
+        try:
+            yield
+        finally:
+            with self._thread_lock:
+                running.thread = None
 
     # -- what the agent sees
 

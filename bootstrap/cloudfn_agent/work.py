@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Callable, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Sequence
 
 from cloudfn import remote_error, serialization
 from cloudfn.definition import Definition
@@ -15,6 +15,9 @@ from cloudfn.spec import FunctionSpec, MethodSpec
 from cloudfn.wire import ERROR, RESULT, Buffer, Frame, encode, unpack_items
 from cloudfn_agent.channel import Channel
 from cloudfn_agent.slots import SlotWriter
+
+if TYPE_CHECKING:
+    from cloudfn_agent.web_apps import WebApps
 
 FLUSH_BYTES = 1 << 16
 _OWN_FOLDERS = (str(Path(__file__).parent), str(Path(remote_error.__file__).parent))
@@ -33,6 +36,7 @@ class Work:
         name: "w3".
         tag: the function's name, for messages.
         instance: the one instance of a class, or None.
+        web: the apps of its web functions; None without any.
         settle: commits what was written to volumes; None without any. Called when an input has ended, before its
             result is told.
     """
@@ -45,6 +49,7 @@ class Work:
     slot: SlotWriter
     segments: Segments
     settle: Callable[[], object] | None = None
+    web: WebApps | None = None
 
     def method(self, number: int) -> tuple[MethodSpec, Callable[..., Any]]:
         """The method with this number in the spec, bound to the instance."""

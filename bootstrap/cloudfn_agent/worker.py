@@ -21,6 +21,8 @@ from cloudfn_agent.work import Work, is_own_code
 
 if TYPE_CHECKING:
     import asyncio
+
+    from cloudfn_agent.web_apps import WebApps
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
@@ -59,6 +61,7 @@ def main(
             instance = definition.target(*args, **kwargs)
             for hook in definition.enter:
                 run_hook(hook, instance, loop)
+        web = start_web(spec, definition, instance, loop) if loop and spec.is_web else None
     except BaseException as error:  # noqa: BLE001 - the user's own code failed: its error goes to every caller that waits
         channel.send({"op": "failed", "error": base64.b64encode(remote_error.pack(error, is_own_code)).decode()})
         return 1
@@ -69,7 +72,7 @@ def main(
         from cloudfn.storage.mounted import commits
 
         settle = commits()
-    work = Work(name, spec, definition, instance, channel, slot, Segments(shared, name), settle)
+    work = Work(name, spec, definition, instance, channel, slot, Segments(shared, name), settle, web)
     if loop:
         from cloudfn_agent.loop import LoopWorker
 
@@ -77,6 +80,12 @@ def main(
     else:
         SerialWorker(work).run()
     status = 0
+    if web:
+        try:
+            web.stop()
+        except Exception:  # noqa: BLE001 - the user's code
+            sys.excepthook(*sys.exc_info())
+            status = 1
     for hook in definition.exit:
         try:
             run_hook(hook, instance, loop)
@@ -91,6 +100,19 @@ def prepare(spec: FunctionSpec, definition: Definition) -> None:
     """Import what a worker will need, once and before it is forked."""
     if needs_loop(spec, definition):
         import cloudfn_agent.loop  # noqa: F401
+    if spec.is_web:
+        from cloudfn_agent import web_apps
+
+        web_apps.load(spec)
+
+
+def start_web(spec: FunctionSpec, definition: Definition, instance: Any, loop: asyncio.AbstractEventLoop) -> WebApps:
+    """Make the ASGI apps of a worker that has any, and begin their lifespans."""
+    from cloudfn_agent.web_apps import WebApps
+
+    web = WebApps(spec, loop)
+    web.start(definition, instance)
+    return web
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -102,8 +124,8 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 
 def needs_loop(spec: FunctionSpec, definition: Definition) -> bool:
-    """True for several inputs at a time and wherever user code is asynchronous."""
-    if spec.scaling.max_inputs > 1 or any(method.is_async for method in spec.methods):
+    """True for several inputs at a time and wherever user code is asynchronous, or answers requests."""
+    if spec.scaling.max_inputs > 1 or spec.is_web or any(method.is_async for method in spec.methods):
         return True
     return any(hook.__code__.co_flags & _CO_COROUTINE for hook in (*definition.enter, *definition.exit))
 

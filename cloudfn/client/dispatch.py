@@ -574,7 +574,9 @@ class Dispatcher:
     def _retry(self, item: Input) -> bool:
         policy = self.spec.retries
         item.attempts += 1
-        if policy is None or item.attempts > policy.max_retries or item.call.cancelled or self._ended:
+        if policy is None or item.attempts > policy.max_retries or item.call.begun:
+            return False
+        if item.call.cancelled or self._ended:
             return False
         self._delayed.add(item)
         self._loop.call_later(policy.delay(item.attempts), self._again, item)

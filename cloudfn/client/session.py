@@ -248,7 +248,7 @@ class Session:
     def exchange(
         self, target: Target, scope: Mapping[str, Any], body: bytes = b"", more_body: bool = False
     ) -> Exchange:
-        """Send a web request to a worker. Returns at once, from any running event loop; `Exchange` tells how it goes on.
+        """Send a web request to a worker. Returns at once, on any running event loop; `Exchange` says how to go on.
         On the reactor's own loop (`session.reactor.loop`) no thread has to wake up another, which is fastest.
 
         Args:

@@ -179,6 +179,7 @@ async def _describe(host: Host, peer: Peer, message: Mapping[str, Any], buffers:
             "tag": f.spec.tag,
             "is_class": f.spec.is_class,
             "methods": [[m.name, m.is_generator] for m in f.spec.methods],
+            "web": [m.name for m in f.spec.methods if m.web],
             "schema": dict(f.schema),
         }
         for f in version.functions
