@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, Collection, Mapping, Sequence, TypeVar
 
 from cloudfn import cls as classes
-from cloudfn import known_apps, options
+from cloudfn import known_apps, options, web_urls
 from cloudfn.client.target import Target
 from cloudfn.cls import Cls
 from cloudfn.exception import ConflictError, InvalidError, InvalidTypeError, UnimplementedError
@@ -73,7 +73,7 @@ class App:
         self.image: Image | None = options.check_image(image)
         self.tags = dict(tags or {})
         self.sessions: list[Session] = []
-        self.web_urls: Mapping[str, str] = {}  # set by whoever serves it, see `known_apps.Owner`
+        self.web_urls: Mapping[str, str] = web_urls.of_worker()  # set by whoever serves it, see `known_apps.Owner`
         self._secrets = options.check_secrets(secrets)
         self._include_source = include_source
         self._volumes = options.check_volumes(volumes, "App")

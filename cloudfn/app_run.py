@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
     from cloudfn.app import App
     from cloudfn.client.session import Session
+    from cloudfn.client.target import FunctionPayload
     from cloudfn.client.timer import Timer
     from cloudfn.events import Events
+    from cloudfn.gateway.run_gateway import RunGateway
     from cloudfn.known_apps import Owner
     from cloudfn.provider import Machine, Report
 
@@ -30,6 +32,7 @@ class AppRun:
         self._session: Session | None = None
         self._owners: list[Owner] = []
         self._timer: Timer | None = None
+        self._gateway: RunGateway | None = None
 
     def __enter__(self) -> App:
         if execution.in_worker:
@@ -79,13 +82,41 @@ class AppRun:
 
         machine, self._machine = self._machine, None
         self._session = Session(self._name, provider, machine=machine, report=report, events=events)
-        self._session.open(lambda: collect(self._app, getattr(provider, "secrets", None)))
+        self._session.open(lambda: self._with_urls(collect(self._app, getattr(provider, "secrets", None)), events))
         # The functions of an app that this one includes know only their own app.
         self._owners = self._app.owners()
         for owner in self._owners:
             owner.sessions.append(self._session)
+        self._answer_requests(report)
         current.started(self._session)
         self._start_timer()
+
+    def _with_urls(self, functions: list[FunctionPayload], events: Events | None) -> list[FunctionPayload]:
+        """The same; where there are web functions, their workers know the URLs that these will have."""
+        if not any(payload.spec.is_web for payload in functions):
+            return functions
+        from cloudfn.gateway import extra
+
+        if lacking := extra.missing():
+            if events is not None:
+                from cloudfn.events import Notice
+
+                text = f"web functions have no URLs without {', '.join(lacking)}: pip install 'cloudfn[web]'"
+                events.emit(Notice("warning", text))
+            return functions
+        from cloudfn.gateway.run_gateway import RunGateway
+
+        self._gateway = RunGateway(self._name, functions)
+        return self._gateway.prepared(functions)
+
+    def _answer_requests(self, report: Report) -> None:
+        if self._gateway is None or self._session is None:
+            return
+        self._gateway.start(self._session)
+        for owner in self._owners:
+            owner.web_urls = self._gateway.urls
+        for name, url in self._gateway.urls.items():
+            report(f"{name}: {url}")
 
     def _start_timer(self) -> None:
         """What has a schedule runs by it, for as long as the app does."""
@@ -105,9 +136,12 @@ class AppRun:
         self._session = None
         if self._timer is not None:
             self._timer.close()
+        if self._gateway is not None:
+            self._gateway.close()
         for owner in self._owners:
             if session in owner.sessions:
                 owner.sessions.remove(session)
+                owner.web_urls = {}
         current.stopped(session)
         session.close()
 

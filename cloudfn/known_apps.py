@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Mapping, Protocol
 from weakref import WeakValueDictionary
 
+from cloudfn import web_urls
+
 if TYPE_CHECKING:
     from cloudfn.client.session import Session
 
@@ -38,7 +40,7 @@ class Reference:
     def __init__(self, label: str) -> None:
         self.label = label
         self.sessions: list[Session] = []
-        self.web_urls: Mapping[str, str] = {}
+        self.web_urls: Mapping[str, str] = web_urls.of_worker()
         self.registered_functions: Mapping[str, Any] = {}
         self.registered_classes: Mapping[str, Any] = {}
 

@@ -36,6 +36,9 @@ def list_apps(as_json: bool) -> None:
         sums = [str(sum(f[key] for f in a["functions"])) for key in ("waiting", "running", "dead", "workers")]
         rows.append((a["app"], str(a["version"]), a["state"], *sums, f"{duration(time.time() - a['updated'])} ago"))
     _show(apps, rows, as_json, "Nothing is deployed.")
+    urls = [(a["app"], name, url) for a in apps for name, url in a["urls"].items()]
+    if urls and not as_json:
+        click.echo("\n" + "\n".join(columns([("APP", "FUNCTION", "URL"), *urls])))
 
 
 @app.command()
@@ -51,6 +54,8 @@ def show(name: str, as_json: bool) -> None:
     for function in described["functions"]:
         methods = ", ".join(method for method, _ in function["methods"] if method)
         click.echo(f"  {function['tag']}{f': {methods}' if methods else ''}")
+    for function, url in described["web_urls"].items():
+        click.echo(f"  {function}: {url}")
     rows = [("CALL", "FUNCTION", "BY", "MADE", "INPUTS", "STATE")]
     for call in calls:
         state = "cancelled" if call["cancelled"] else "ended" if call["finished"] else "open"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cloudfn.cli import importer
+from cloudfn.client import current
 
 
 @click.command()
@@ -23,6 +24,8 @@ def deploy(is_module: bool, name: str, tag: str, reference: str) -> None:
     number = hand_over(app, chosen, tag, lambda line: click.echo(line, err=True))
     count = len(app.registered_functions) + len(app.registered_classes)
     click.echo(f"deployed {chosen} version {number}: {count} function{'s' if count != 1 else ''}")
+    for name, url in current.deployed().link.ask("describe", app=chosen).fields["web_urls"].items():
+        click.echo(f"  {name}: {url}")
     for function in app.registered_functions.values():
         schedule = function._options.schedule if function._options else None
         if schedule is not None:

@@ -14,6 +14,7 @@ from cloudfn.exception import InputCancellation
 # The help lines stand here so that `cloudfn --help` need not import the commands.
 COMMANDS = {
     "run": "Run a file's entrypoint, or one function of it.",
+    "serve": "Serve a file's web functions, and again at each change.",
     "deploy": "Hand an app to this machine's host, which keeps it running.",
     "app": "List, show, roll back and stop deployed apps.",
     "host": "The process that keeps deployed apps: status, stop, install.",
@@ -37,6 +38,7 @@ COMMANDS = {
     "prices": "Show what machines cost, and read today's prices.",
     "cost": "Show what machines have cost so far.",
     "secret": "Create, list and delete secrets.",
+    "token": "Create and revoke tokens for web functions.",
     "volume": "Create volumes, and see and change what is in them.",
     "dict": "Create Dicts, and see what is in them.",
     "queue": "Create Queues, and see what is in them.",

@@ -49,9 +49,19 @@ class Exchange:
         self._closed = False
 
     @property
+    def call_id(self) -> str:
+        """As logs name it."""
+        return self._call.public_id
+
+    @property
     def ended(self) -> bool:
         """The worker is done with it. Events may still wait to be received."""
         return self._outcome is not None
+
+    @property
+    def returned(self) -> bool:
+        """It has ended, and the app raised nothing."""
+        return self._outcome is not None and self._outcome.status == wire.OK
 
     async def send(self, event: Event) -> None:
         """Pass an event on to the app: `http.request` (more of the body), `http.disconnect`, `websocket.receive`,

@@ -12,10 +12,14 @@ T = TypeVar("T")
 
 
 class Reactor:
-    """A daemon thread that runs an event loop until `stop`."""
+    """A daemon thread that runs an event loop until `stop`.
 
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+    Args:
+        loop: asyncio's own where None.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.loop = loop or asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="cloudfn", daemon=True)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ended = False
@@ -81,3 +85,46 @@ class Reactor:
             self._ended = True
         # One more round, for whatever was let in before, and for tasks to take note of their cancellation.
         self.loop.run_until_complete(asyncio.gather(*self._tasks, asyncio.sleep(0), return_exceptions=True))
+
+
+class SharedReactor(Reactor):
+    """On a loop that somebody else runs, so that what is there already need not wake up another thread for each event.
+    It ends with what was begun here; the loop goes on.
+
+    Args:
+        loop: running, or about to.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._begun = False
+        self._tasks = set()
+        self._ended = False
+        self._done = threading.Event()
+        self._lock = threading.RLock()
+
+    @property
+    def started(self) -> bool:
+        return self._begun
+
+    def start(self) -> None:
+        self._begun = True
+
+    def stop(self) -> None:
+        """As of a `Reactor`; not from the loop's own thread."""
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+        try:
+            asyncio.run_coroutine_threadsafe(self._finish(), self.loop)
+        except RuntimeError:  # it has been closed, and all that ran there has ended
+            return
+        self._done.wait(10)
+
+    async def _finish(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._done.set()

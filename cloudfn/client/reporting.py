@@ -85,6 +85,8 @@ class Reporter:
             reactor.call(self._tick, reactor)
 
     def _tick(self, reactor: Reactor) -> None:
+        if not reactor.running:
+            return
         self._emit_counts()
         self._timer = reactor.loop.call_later(_INTERVAL, self._tick, reactor)
 

@@ -40,6 +40,7 @@ class Session:
         machine: of that place, ours from now on, where one was started ahead; else `open` starts it.
         report: takes lines of progress while images are built and machines start.
         events: takes everything that happens, for terminal and log file; None for nobody.
+        reactor: where to run; a thread of its own where None.
     """
 
     def __init__(
@@ -50,10 +51,11 @@ class Session:
         report: Report,
         machine: Machine | None = None,
         events: Events | None = None,
+        reactor: Reactor | None = None,
     ) -> None:
         self.app_name = app_name
         self.encoders = Encoders()
-        self.reactor = Reactor()
+        self.reactor = reactor or Reactor()
         self.lender = Lender(self)
         self.reporter = Reporter(app_name, events)
         self._provider = provider

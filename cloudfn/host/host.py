@@ -76,15 +76,18 @@ class Host:
 
     async def open(self) -> None:
         """Pick up everything where it was left, then let callers in."""
+        await self._open_services()
         for info in await asyncio.to_thread(self.registry.apps):
             if info.state == "deployed":
                 try:
-                    self._begin(self.registry.current(info.app))
+                    version = self.registry.current(info.app)
+                    self._begin(version, await self._environment(version))
                 except Error as error:  # its code or a secret is gone: the others must run all the same
                     self.journal.write("broken", app=info.app, error=str(error))
+                else:
+                    await self._tell_services(info.app)
         await self.queue.sweep(time.time())
         await self.render_metrics()
-        await self._open_services()
         self._door.open()
         self.spawn(self._tick())
         self.journal.write("host_started", pid=os.getpid(), apps=sorted(self._apps))
@@ -170,8 +173,26 @@ class Host:
     def apps(self) -> Mapping[str, Running]:
         return self._apps
 
-    def _begin(self, version: AppVersion) -> Running:
-        extra = {HOST_VARIABLE: str(self.seat.record), APP_VARIABLE: version.app}
+    @property
+    def _url_services(self) -> list[services.HasURLs]:
+        return [service for service in self._services if isinstance(service, services.HasURLs)]
+
+    async def _environment(self, version: AppVersion) -> dict[str, str]:
+        """What its workers learn of their URLs. It runs all the same where there are none: calls need no URL."""
+        environment: dict[str, str] = {}
+        for service in self._url_services:
+            try:
+                environment.update(await service.environment(version))
+            except (Error, OSError) as error:
+                self.journal.write("no_urls", app=version.app, error=str(error))
+        return environment
+
+    def urls(self, version: AppVersion) -> dict[str, str]:
+        """The URLs of a version's web functions, by function."""
+        return {name: url for service in self._url_services for name, url in service.urls(version).items()}
+
+    def _begin(self, version: AppVersion, environment: Mapping[str, str]) -> Running:
+        extra = {HOST_VARIABLE: str(self.seat.record), APP_VARIABLE: version.app, **environment}
         payloads = stored.payloads(version, self.registry, getattr(self._place, "secrets", None), extra)
         provider = stored.StoredProvider(self._place, self.registry, version)
         running = Running(self, version, payloads, provider)
@@ -190,6 +211,8 @@ class Host:
     async def deploy(self, version: AppVersion, secrets: Mapping[str, Mapping[str, str]]) -> AppVersion:
         """Make a version the current one: it takes whatever waits; the one before ends what it has begun."""
         async with self._changing:
+            for service in self._url_services:
+                await service.check(version)
             made = await asyncio.to_thread(self.registry.add, version, secrets)
             return await self._take_over(made)
 
@@ -202,7 +225,7 @@ class Host:
     async def _take_over(self, version: AppVersion) -> AppVersion:
         now = self._apps.get(version.app)
         if now is None or now.version.number != version.number:
-            self._begin(version)
+            self._begin(version, await self._environment(version))
             scheduled = {f.spec.tag: f.spec.schedule for f in version.functions if f.spec.schedule}
             await self.scheduler.set(version.app, scheduled)
             self.journal.write("deployed", app=version.app, version=version.number, note=version.note)
@@ -226,7 +249,10 @@ class Host:
 
     async def _tell_services(self, app: str) -> None:
         for service in self._services:
-            await service.app_changed(app)
+            try:
+                await service.app_changed(app)
+            except (Error, OSError) as error:
+                self.journal.write("service_failed", service=type(service).__name__, app=app, error=str(error))
 
     def detach(self, peer: Peer, app: str, version: int) -> None:
         for running in (*self._apps.values(), *self._old):
@@ -301,6 +327,7 @@ class Host:
                     "updated": info.updated,
                     "problem": running.problem if running else "",
                     "functions": self._functions(info.app, running, overview(depths, info.app)),
+                    "urls": self.urls(running.version) if running else {},
                     "old": sum(old.app == info.app for old in self._old),
                 }
             )

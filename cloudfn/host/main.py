@@ -7,6 +7,7 @@ import gc
 import signal
 import sys
 
+from cloudfn import event_loop
 from cloudfn.deployments import HasHost, HostSeat
 from cloudfn.provider import HasMachine
 from cloudfn.registry import provider
@@ -22,8 +23,11 @@ def main() -> int:
     if seat is None:
         print("another host of this user runs already", file=sys.stderr)
         return 0
+    loop = event_loop.new()
+    asyncio.set_event_loop(loop)
     try:
-        asyncio.run(_serve(seat, place))
+        loop.run_until_complete(_serve(seat, place))
+        loop.run_until_complete(_end_rest())
     finally:
         seat.leave()
     return 0
@@ -41,6 +45,14 @@ async def _serve(seat: HostSeat, place: HasMachine) -> None:
     gc.freeze()
     seat.ready()
     await host.ended.wait()
+
+
+async def _end_rest() -> None:
+    """What is left when the host has ended: a task that waits for nobody any more."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
 
 
 if __name__ == "__main__":

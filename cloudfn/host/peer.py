@@ -189,6 +189,7 @@ async def _describe(host: Host, peer: Peer, message: Mapping[str, Any], buffers:
         "created": version.created,
         "tags": dict(version.tags),
         "functions": functions,
+        "web_urls": host.urls(version),
     }, ()
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Iterator, Sequence
 from weakref import WeakValueDictionary
 
 from cloudfn.client.call import Outcome
+from cloudfn.client.reactor import SharedReactor
 from cloudfn.client.session import Session
 from cloudfn.client.target import Target
 from cloudfn.durable import MAX_RECEIVES, Taken, unpack
@@ -251,6 +252,11 @@ class Running:
 
     # -- the agent
 
+    @property
+    def open_session(self) -> Session | None:
+        """None while there is no agent."""
+        return self._session if self._session is not None and self._session.ended is None else None
+
     async def session(self) -> Session:
         """The session of this version, opened where there is none. Raises what building and starting raise."""
         async with self._opening:
@@ -258,7 +264,8 @@ class Running:
                 return self._session
             await self._close_session()
             events = Events(self._host.app_log(self.app))
-            session = Session(self.app, self._provider, report=self._report, events=events)
+            reactor = SharedReactor(self._loop)  # so that a service's requests go to workers without another thread
+            session = Session(self.app, self._provider, report=self._report, events=events, reactor=reactor)
             try:
                 await asyncio.to_thread(session.open, lambda: self._payloads)
             except Error as error:
@@ -282,11 +289,11 @@ class Running:
             await asyncio.to_thread(session.close)
 
     @contextmanager
-    def using(self) -> Iterator[None]:
+    def using(self) -> Iterator[Running]:
         """Neither idleness nor a newer version ends this one meanwhile."""
         self._users += 1
         try:
-            yield
+            yield self
         finally:
             self._users -= 1
             self._used = time.monotonic()

@@ -8,9 +8,10 @@ idleness nor a newer version ends the agent under them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable, Protocol
+from typing import TYPE_CHECKING, Callable, Mapping, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from cloudfn.app_registry import AppVersion
     from cloudfn.host.host import Host
 
 GROUP = "cloudfn.host_services"
@@ -27,6 +28,20 @@ class Service(Protocol):
         """One line for `cloudfn host status` ("web: http://127.0.0.1:8400")."""
 
     async def stop(self) -> None: ...
+
+
+@runtime_checkable
+class HasURLs(Protocol):
+    """A service that gives URLs to web functions."""
+
+    async def check(self, version: AppVersion) -> None:
+        """Before a version is kept: raises `cloudfn.exception.Error` where it cannot have its URLs."""
+
+    async def environment(self, version: AppVersion) -> Mapping[str, str]:
+        """Variables for the workers of a version; raises as `check`."""
+
+    def urls(self, version: AppVersion) -> Mapping[str, str]:
+        """By function ("hello", "Model.predict")."""
 
 
 def installed() -> list[tuple[str, Callable[[], Service]]]:

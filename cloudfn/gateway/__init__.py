@@ -1,0 +1,1 @@
+"""The gateway: URLs of web functions on this machine. `docs/web.md`."""

@@ -1,0 +1,150 @@
+"""The gateway itself: an ASGI app that finds the web function of a request and passes events between client and worker.
+
+Nothing of a request is looked at but what is needed to find the function and to let it in. What says how the message is
+framed on the wire stays here: the parser has dealt with it, and on the other side it would mean something else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING, Any, Mapping
+
+from cloudfn.exception import Error, ExecutionError, StartupTimeoutError
+from cloudfn.gateway import answers, limits
+from cloudfn.gateway.access_log import Access
+from cloudfn.gateway.http_visit import HttpVisit
+from cloudfn.gateway.request import Request
+from cloudfn.gateway.routes import Refused
+from cloudfn.gateway.websocket_visit import WebSocketVisit
+
+if TYPE_CHECKING:
+    from cloudfn.client.exchange import Exchange
+    from cloudfn.gateway.access_log import AccessLog
+    from cloudfn.gateway.routes import Endpoint, Found, Routes, Version
+    from cloudfn.gateway.tokens import TokenStore
+    from cloudfn.gateway.visit import Receive, Send, Visit
+
+_START_SECONDS = 120.0  # that a request waits for an app at zero, before it is told to come again
+
+
+class Gateway:
+    """Args:
+    tokens: who may call functions with `requires_proxy_auth`.
+    """
+
+    def __init__(self, routes: Routes, tokens: TokenStore, log: AccessLog) -> None:
+        self.routes = routes
+        self._tokens = tokens
+        self._log = log
+        self._flying: Counter[str] = Counter()  # requests by label
+        self._starting: set[asyncio.Task[Any]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        kind = HttpVisit if scope["type"] == "http" else WebSocketVisit
+        visit = kind(scope, receive, send)
+        found = self.routes.find(scope)
+        if isinstance(found, Refused):
+            await visit.refuse(answers.Answer(found.status, found.text))
+            self._note(visit, None)
+            return
+        try:
+            await self._serve(visit, found)
+        finally:
+            self._note(visit, found.endpoint)
+
+    async def _serve(self, visit: Visit, found: Found) -> None:
+        endpoint, backend, prefix = found
+        request = visit.request = Request(visit.scope, prefix)
+        if endpoint.requires_proxy_auth and not self._lets_in(request):
+            await visit.refuse(answers.UNAUTHORIZED)
+            return
+        label = endpoint.label
+        if self._flying[label] >= limits.IN_FLIGHT:
+            await visit.refuse(answers.FULL)
+            return
+        self._flying[label] += 1
+        goes_on = False
+        try:
+            use = backend.using()
+            version = use.__enter__()
+            try:
+                exchange = await self._begin(visit, endpoint, version, request)
+                goes_on = await visit.run(exchange)
+                if goes_on:
+                    self._let_end(exchange, use)
+            finally:
+                if not goes_on:
+                    use.__exit__(None, None, None)
+        except Error as error:
+            visit.error = type(error).__name__
+            await visit.refuse(answers.answer_for(error))
+        finally:
+            self._flying[label] -= 1
+
+    def _lets_in(self, request: Request) -> bool:
+        if request.key is None or request.secret is None:
+            return False
+        try:
+            return self._tokens.verify(request.key.decode("latin-1"), request.secret.decode("latin-1"))
+        except (Error, OSError):  # the file of tokens is not to be trusted: nobody comes in
+            return False
+
+    async def _begin(self, visit: Visit, endpoint: Endpoint, version: Version, request: Request) -> Exchange:
+        body, more = await visit.first_body()
+        session = version.open_session or await self._start(version)
+        try:
+            return session.exchange(endpoint.target, request.scope, body, more)
+        except ExecutionError:  # it ended this moment
+            session = await self._start(version)
+            return session.exchange(endpoint.target, request.scope, body, more)
+
+    async def _start(self, version: Version) -> Any:
+        """The session of an app that is at zero. A client that goes away, or is sent away, does not end the start."""
+        task = asyncio.ensure_future(version.session())
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+        done, _ = await asyncio.wait({task}, timeout=_START_SECONDS)
+        if not done:
+            raise StartupTimeoutError("the app is still starting")
+        return task.result()
+
+    def _let_end(self, exchange: Exchange, use: AbstractContextManager[Version]) -> None:
+        """The answer is complete, but the app goes on with background work: its version must stay."""
+
+        async def wait() -> None:
+            with use_until_end:
+                try:
+                    while True:
+                        await exchange.receive()
+                except Exception:  # noqa: BLE001 (the end, or what the work raised: it is in the app's log)
+                    pass
+
+        use_until_end = ExitStack()
+        use_until_end.push(use)
+        task = asyncio.ensure_future(wait())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _note(self, visit: Visit, endpoint: Endpoint | None) -> None:
+        if not self._log.is_wanted:
+            return
+        scope = visit.scope
+        client = scope.get("client")
+        self._log.note(
+            Access(
+                client=client[0] if client else "",
+                method=scope.get("method", "WEBSOCKET"),
+                path=scope["raw_path"].decode("latin-1"),
+                status=visit.status,
+                seconds=asyncio.get_running_loop().time() - visit.began,
+                received=visit.received,
+                sent=visit.sent,
+                app=endpoint.app if endpoint else "",
+                function=endpoint.name if endpoint else "",
+                call=visit.call,
+                error=visit.error,
+            )
+        )

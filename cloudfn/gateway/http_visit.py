@@ -1,0 +1,111 @@
+"""A request by HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from cloudfn.gateway import answers
+from cloudfn.gateway.request import has_body
+from cloudfn.gateway.visit import BadAnswer, Event, Visit, check_headers, check_status
+
+if TYPE_CHECKING:
+    from cloudfn.client.exchange import Exchange
+    from cloudfn.gateway.answers import Answer
+
+_WATCH = 0.05  # seconds after which it is worth a task to hear of a client that goes away
+
+
+class HttpVisit(Visit):
+    """See `Visit`."""
+
+    _started = False
+    _complete = False
+    _unread = False  # more of the body is to come
+
+    async def refuse(self, answer: Answer) -> None:
+        if self._started or self._gone:
+            return  # the server ends the connection of an answer that is not complete
+        headers = answer.headers()
+        if self._unread or has_body(self.scope):  # nobody will read the body
+            headers.append((b"connection", b"close"))
+        self.status = answer.status
+        await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        body = b"" if self.scope["method"] == "HEAD" else answer.text.encode()
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def first_body(self) -> tuple[bytes, bool]:
+        if not has_body(self.scope):
+            return b"", False
+        event = await self._receive()
+        if event["type"] != "http.request":
+            raise asyncio.CancelledError  # the client has gone already
+        body: bytes = event["body"]
+        self.received = len(body)
+        self._unread = event["more_body"]
+        return body, self._unread
+
+    async def run(self, exchange: Exchange) -> bool:
+        self.call = exchange.call_id
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        listener: asyncio.Task[None] | None = None
+
+        def listen() -> None:
+            nonlocal listener
+            listener = loop.create_task(self._listen(exchange, task))
+
+        timer = None
+        if self._unread:
+            listen()
+        else:
+            timer = loop.call_later(_WATCH, listen)
+        try:
+            while not self._complete:
+                await self._pass_on(await exchange.receive())
+        except asyncio.CancelledError:
+            await exchange.close()
+            if not self._gone:
+                raise
+        except Exception as error:  # noqa: BLE001 (whatever the function raised)
+            await exchange.close()
+            self.error = type(error).__name__
+            is_bad = exchange.returned or isinstance(error, BadAnswer)
+            await self.refuse(answers.BAD if is_bad else answers.answer_for(error))
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if listener is not None:
+                listener.cancel()
+        if self._unread and not exchange.ended:
+            await exchange.close()  # the rest of the body will not come
+        return not exchange.ended
+
+    async def _listen(self, exchange: Exchange, task: asyncio.Task[None]) -> None:
+        """Pass on the body, and hear of a client that goes away."""
+        while True:
+            event = await self._receive()
+            if event["type"] == "http.disconnect":
+                if not self._complete:
+                    self._gone = True
+                    task.cancel()
+                return
+            self.received += len(event["body"])
+            self._unread = event["more_body"]
+            await exchange.send(event)
+
+    async def _pass_on(self, event: Event) -> None:
+        kind = event["type"]
+        if kind == "http.response.body" and self._started:
+            body = event.get("body", b"")
+            self.sent += len(body)
+            await self._send(event)
+            self._complete = not event.get("more_body", False)
+        elif kind == "http.response.start" and not self._started:
+            status = check_status(event.get("status"))
+            headers = check_headers(event.get("headers", ()))
+            self._started = True
+            self.status = status
+            await self._send({"type": kind, "status": status, "headers": headers})
+        else:
+            raise BadAnswer(f"the function sent {kind!r} where it has no place")

@@ -1,0 +1,61 @@
+"""What goes to the worker of a request's head."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+_KEYS = (b"modal-key", b"cloudfn-key")
+_SECRETS = (b"modal-secret", b"cloudfn-secret")
+_HOP_BY_HOP = (
+    b"connection",
+    b"keep-alive",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+)
+"""RFC 9110, section 7.6.1. Others that `Connection` names go on: by naming one, a client could take away what a proxy
+in front of us has added to tell who it is."""
+_SPECIAL = frozenset((*_KEYS, *_SECRETS, *_HOP_BY_HOP, b"content-length"))
+
+
+class Request:
+    """Args:
+    scope: as the server made it.
+    prefix: of its path, that belongs to the URL of the function.
+
+    Attributes:
+        scope: without what is between client and gateway, tokens above all.
+        key, secret: of a proxy token; None where there is none.
+    """
+
+    __slots__ = ("key", "scope", "secret")
+
+    def __init__(self, scope: Mapping[str, Any], prefix: str) -> None:
+        self.key: bytes | None = None
+        self.secret: bytes | None = None
+        headers = []
+        for pair in scope["headers"]:
+            name = pair[0]
+            if name not in _SPECIAL or name == b"content-length":
+                headers.append(pair)
+            elif name in _KEYS:
+                self.key = pair[1]
+            elif name in _SECRETS:
+                self.secret = pair[1]
+        self.scope = {**scope, "headers": headers}
+        if prefix:
+            self.scope["root_path"] = prefix
+            if scope["path"] == prefix:
+                self.scope["path"] += "/"
+                self.scope["raw_path"] += b"/"
+
+
+def has_body(scope: Mapping[str, Any]) -> bool:
+    return any(
+        (name == b"content-length" and value != b"0") or name == b"transfer-encoding"
+        for name, value in scope["headers"]
+    )

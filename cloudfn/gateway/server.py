@@ -1,0 +1,144 @@
+"""The listening side: sockets on loopback, and uvicorn's protocols on a loop that is there already.
+
+Not `uvicorn.Server`: it takes over the signals of the process, and wakes up ten times a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import time
+from email.utils import formatdate
+from typing import Any, Callable
+
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from cloudfn.exception import ResourceUnavailableError
+from cloudfn.gateway import limits
+from cloudfn.gateway.protocol import HttpProtocol, WebSocketProtocol
+
+_LOOK = 5.0  # seconds between looks at slow clients
+_TRIES = 20
+
+
+def bind(port: int) -> list[socket.socket]:
+    """Sockets on 127.0.0.1 and, where there is one, on ::1, of one port.
+
+    Both, because a name like `x.localhost` means either, and whoever had the other would get our callers.
+
+    Args:
+        port: 0 for any that is free.
+
+    Raises:
+        ResourceUnavailableError: somebody else has it.
+    """
+    for _ in range(_TRIES if not port else 1):
+        first = _bound(socket.AF_INET, "127.0.0.1", port)
+        chosen = first.getsockname()[1]
+        try:
+            return [first, _bound(socket.AF_INET6, "::1", chosen)]
+        except OSError as error:
+            if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # no IPv6 here
+                return [first]
+            first.close()
+        except ResourceUnavailableError:
+            first.close()
+    raise _taken(port)
+
+
+def _bound(family: int, host: str, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.listen(1024)  # now, so that a port that is taken shows here
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise _taken(port) from error
+        raise
+    return sock
+
+
+def _taken(port: int) -> ResourceUnavailableError:
+    return ResourceUnavailableError(
+        f"port {port} of this machine's loopback address is taken", hint="Choose another one, or end who has it."
+    )
+
+
+class Server:
+    """Everything on one running loop.
+
+    Args:
+        app: the ASGI application.
+    """
+
+    def __init__(self, app: Callable[..., Any]) -> None:
+        self._config = Config(
+            app,
+            http=HttpProtocol,
+            ws=WebSocketProtocol,
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=limits.CONNECTIONS,
+            timeout_keep_alive=limits.KEEP_ALIVE_SECONDS,
+            ws_max_size=limits.WEBSOCKET_BYTES,
+            ws_ping_interval=limits.PING_SECONDS,
+            ws_ping_timeout=limits.PING_SECONDS,
+        )
+        self._config.load()
+        self.state = ServerState()
+        self._servers: list[asyncio.Server] = []
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def start(self, sockets: list[socket.socket]) -> None:
+        """Serve; the sockets are ours from now on."""
+        loop = asyncio.get_running_loop()
+        self._date()
+        for sock in sockets:
+            self._servers.append(await loop.create_server(self._connection, sock=sock, backlog=1024))
+        self._ticker = loop.create_task(self._tick())
+
+    def _connection(self) -> HttpProtocol:
+        return HttpProtocol(config=self._config, server_state=self.state, app_state={})
+
+    def _date(self) -> None:
+        self.state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        looked = loop.time()
+        while True:
+            await asyncio.sleep(1.0 if self.state.connections else _LOOK)
+            self._date()
+            now = loop.time()
+            if now - looked >= _LOOK:
+                looked = now
+                for connection in list(self.state.connections):
+                    connection.look(now)  # type: ignore[union-attr]
+
+    async def stop(self, patience: float) -> None:
+        """Take no more; requests that run may end within `patience` seconds."""
+        for server in self._servers:
+            server.close()
+        for connection in list(self.state.connections):
+            connection.shutdown()
+        deadline = time.monotonic() + patience
+        while self.state.tasks and (rest := deadline - time.monotonic()) > 0:
+            await asyncio.wait(list(self.state.tasks), timeout=rest)
+        for task in list(self.state.tasks):
+            task.cancel()
+        if self.state.tasks:
+            await asyncio.wait(list(self.state.tasks), timeout=1.0)
+        for connection in list(self.state.connections):
+            connection.transport.abort()
+        if self._ticker is not None:
+            self._ticker.cancel()
