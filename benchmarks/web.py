@@ -3,8 +3,8 @@ uvicorn, both with two worker processes, in turns, in one run. Then the time fro
 
     python -m benchmarks.web [--seconds 5] [--connections 32] [--repeats 5] [--json FILE]
 
-It needs wrk (https://github.com/wg/wrk; on Debian: apt-get install wrk): a client in Python would cost more than what it
-measures. All of it shares the machine's cores, the client too.
+It needs wrk (https://github.com/wg/wrk; on Debian: apt-get install wrk): a client in Python would cost more than what
+it measures. All of it shares the machine's cores, the client too.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from cloudfn.gateway.access_log import Access
 from cloudfn.gateway.http_visit import HttpVisit
 from cloudfn.gateway.request import Request
 from cloudfn.gateway.routes import Refused
+from cloudfn.gateway.visit import Gone
 from cloudfn.gateway.websocket_visit import WebSocketVisit
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from cloudfn.gateway.tokens import TokenStore
     from cloudfn.gateway.visit import Receive, Send, Visit
 
+_PATH = 2048  # bytes of a path that are logged
 _START_SECONDS = 120.0  # that a request waits for an app at zero, before it is told to come again
 
 
@@ -57,7 +59,7 @@ class Gateway:
 
     async def _serve(self, visit: Visit, found: Found) -> None:
         endpoint, backend, prefix = found
-        request = visit.request = Request(visit.scope, prefix)
+        request = Request(visit.scope, prefix)
         if endpoint.requires_proxy_auth and not self._lets_in(request):
             await visit.refuse(answers.UNAUTHORIZED)
             return
@@ -78,6 +80,8 @@ class Gateway:
             finally:
                 if not goes_on:
                     use.__exit__(None, None, None)
+        except Gone:
+            pass
         except Error as error:
             visit.error = type(error).__name__
             await visit.refuse(answers.answer_for(error))
@@ -93,7 +97,7 @@ class Gateway:
             return False
 
     async def _begin(self, visit: Visit, endpoint: Endpoint, version: Version, request: Request) -> Exchange:
-        body, more = await visit.first_body()
+        body, more = await visit.first_body(request)
         session = version.open_session or await self._start(version)
         try:
             return session.exchange(endpoint.target, request.scope, body, more)
@@ -137,7 +141,7 @@ class Gateway:
             Access(
                 client=client[0] if client else "",
                 method=scope.get("method", "WEBSOCKET"),
-                path=scope["raw_path"].decode("latin-1"),
+                path=scope["raw_path"][:_PATH].decode("latin-1"),
                 status=visit.status,
                 seconds=asyncio.get_running_loop().time() - visit.began,
                 received=visit.received,

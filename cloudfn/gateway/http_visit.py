@@ -6,12 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from cloudfn.gateway import answers
-from cloudfn.gateway.request import has_body
-from cloudfn.gateway.visit import BadAnswer, Event, Visit, check_headers, check_status
+from cloudfn.gateway.visit import BadAnswer, Event, Gone, Visit, check_headers, check_status
 
 if TYPE_CHECKING:
     from cloudfn.client.exchange import Exchange
     from cloudfn.gateway.answers import Answer
+    from cloudfn.gateway.request import Request
 
 _WATCH = 0.05  # seconds after which it is worth a task to hear of a client that goes away
 
@@ -21,25 +21,26 @@ class HttpVisit(Visit):
 
     _started = False
     _complete = False
-    _unread = False  # more of the body is to come
+    _unread = True  # more of the body may come
 
     async def refuse(self, answer: Answer) -> None:
         if self._started or self._gone:
             return  # the server ends the connection of an answer that is not complete
         headers = answer.headers()
-        if self._unread or has_body(self.scope):  # nobody will read the body
+        if self._unread:  # nobody will read the body
             headers.append((b"connection", b"close"))
         self.status = answer.status
         await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
         body = b"" if self.scope["method"] == "HEAD" else answer.text.encode()
         await self._send({"type": "http.response.body", "body": body})
 
-    async def first_body(self) -> tuple[bytes, bool]:
-        if not has_body(self.scope):
+    async def first_body(self, request: Request) -> tuple[bytes, bool]:
+        if not request.has_body:
+            self._unread = False
             return b"", False
         event = await self._receive()
         if event["type"] != "http.request":
-            raise asyncio.CancelledError  # the client has gone already
+            raise Gone
         body: bytes = event["body"]
         self.received = len(body)
         self._unread = event["more_body"]

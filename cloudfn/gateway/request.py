@@ -30,18 +30,25 @@ class Request:
     Attributes:
         scope: without what is between client and gateway, tokens above all.
         key, secret: of a proxy token; None where there is none.
+        has_body: a body comes with it, if only an empty one.
     """
 
-    __slots__ = ("key", "scope", "secret")
+    __slots__ = ("has_body", "key", "scope", "secret")
 
     def __init__(self, scope: Mapping[str, Any], prefix: str) -> None:
         self.key: bytes | None = None
         self.secret: bytes | None = None
+        self.has_body = False
         headers = []
         for pair in scope["headers"]:
             name = pair[0]
-            if name not in _SPECIAL or name == b"content-length":
+            if name not in _SPECIAL:
                 headers.append(pair)
+            elif name == b"content-length":
+                headers.append(pair)
+                self.has_body |= pair[1] != b"0"
+            elif name == b"transfer-encoding":
+                self.has_body = True
             elif name in _KEYS:
                 self.key = pair[1]
             elif name in _SECRETS:
@@ -53,9 +60,3 @@ class Request:
                 self.scope["path"] += "/"
                 self.scope["raw_path"] += b"/"
 
-
-def has_body(scope: Mapping[str, Any]) -> bool:
-    return any(
-        (name == b"content-length" and value != b"0") or name == b"transfer-encoding"
-        for name, value in scope["headers"]
-    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import socket
 import time
 from email.utils import formatdate
@@ -88,7 +89,7 @@ class Server:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=limits.CONNECTIONS,
+            limit_concurrency=min(limits.CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2),
             timeout_keep_alive=limits.KEEP_ALIVE_SECONDS,
             ws_max_size=limits.WEBSOCKET_BYTES,
             ws_ping_interval=limits.PING_SECONDS,

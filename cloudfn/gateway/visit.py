@@ -11,6 +11,7 @@ from cloudfn.exception import ExecutionError
 if TYPE_CHECKING:
     from cloudfn.client.exchange import Exchange
     from cloudfn.gateway.answers import Answer
+    from cloudfn.gateway.request import Request
 
 Event = dict[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -25,6 +26,10 @@ _OURS = frozenset(
 
 class BadAnswer(ExecutionError):
     """The app sent what is no answer."""
+
+
+class Gone(Exception):
+    """The client went away before anything was asked of a worker."""
 
 
 class Visit(ABC):
@@ -55,8 +60,8 @@ class Visit(ABC):
         """Answer by ourselves; where the answer has begun, break it off."""
 
     @abstractmethod
-    async def first_body(self) -> tuple[bytes, bool]:
-        """What there is of the body already, and whether more is to come."""
+    async def first_body(self, request: Request) -> tuple[bytes, bool]:
+        """What there is of the body already, and whether more is to come. Raises `Gone`."""
 
     @abstractmethod
     async def run(self, exchange: Exchange) -> bool:

@@ -177,19 +177,19 @@ def test_urls_follow_labels(folder: Folder, served: Any) -> None:
 
 def test_a_file_without_web_functions_or_with_an_error_is_refused(folder: Folder) -> None:
     folder.write("plain.py", "")
-    out, err = folder.run("plain.py", command="serve", code=1)
+    _, err = folder.run("plain.py", command="serve", code=1)
     assert "no web functions" in err and "Traceback" not in err
     folder.write("bad.py", "def (", before="")
-    out, err = folder.run("bad.py", command="serve", code=1)
+    _, err = folder.run("bad.py", command="serve", code=1)
     assert "SyntaxError" in err and "cloudfn/cli" not in err
-    out, err = folder.run("missing.py", command="serve", code=1)
+    _, err = folder.run("missing.py", command="serve", code=1)
     assert "no file missing.py" in err
 
 
 def test_a_port_that_is_taken(folder: Folder, served: Any) -> None:
     write(folder, "one")
     port = urlsplit(served().url()).port
-    out, err = folder.run("program.py", "--port", str(port), command="serve", code=1)
+    _, err = folder.run("program.py", "--port", str(port), command="serve", code=1)
     assert f"port {port}" in err and "taken" in err
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 import threading
 from pathlib import Path
@@ -75,7 +74,7 @@ def test_many_at_once_lose_none(path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(TokenStore(path).list()) == 8
-    assert not [name for name in os.listdir(path.parent) if name not in (path.name, path.name + ".lock")]
+    assert {file.name for file in path.parent.iterdir()} <= {path.name, path.name + ".lock"}
 
 
 def test_commands(folder: Folder) -> None:
