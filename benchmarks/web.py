@@ -1,7 +1,9 @@
 """What the gateway costs: requests a second and latency of a trivial endpoint behind `cloudfn serve` and behind plain
 uvicorn, both with two worker processes, in turns, in one run. Then the time from an edit to the new answer.
 
-    python -m benchmarks.web [--seconds 5] [--connections 32] [--repeats 5] [--json FILE]
+    python -m benchmarks.web [--seconds 5] [--connections 32] [--repeats 5] [--dry]
+
+It writes web.json, and web.md from it, unless `--dry`.
 
 It needs wrk (https://github.com/wg/wrk; on Debian: apt-get install wrk): a client in Python would cost more than what
 it measures. All of it shares the machine's cores, the client too.
@@ -28,6 +30,8 @@ from pathlib import Path
 from typing import Any, Callable
 
 import psutil
+
+from benchmarks import web_page
 
 WORKERS = 2
 
@@ -204,7 +208,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=5, help="of each run of wrk")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--dry", action="store_true", help="print the figures and write nothing")
     given = parser.parse_args()
     if shutil.which("wrk") is None:
         parser.error("wrk is not installed (on Debian: apt-get install wrk)")
@@ -216,8 +220,10 @@ def main() -> None:
     result["date"] = time.strftime("%Y-%m-%d")
     text = json.dumps(result, indent=2)
     print(text)
-    if given.json:
-        given.json.write_text(text + "\n")
+    if not given.dry:
+        folder = Path(__file__).parent
+        (folder / "web.json").write_text(text + "\n")
+        (folder / "web.md").write_text(web_page.text(result))
 
 
 if __name__ == "__main__":
