@@ -29,6 +29,8 @@ TYPES = {
     "RELEASE": wire.RELEASE,
     "ACK": wire.ACK,
     "RESUME": wire.RESUME,
+    "PIECE": wire.PIECE,
+    "CREDIT": wire.CREDIT,
 }
 
 HEADER_FIELDS = ["type", "flags", "nbuf", "count", "seq", "ack", "index", "call", "body"]
