@@ -129,7 +129,11 @@ def _wsgi(name: str, web: WebSpec, function: Callable[..., Any], spec: FunctionS
 
     def interruptible_app(environ: Any, start_response: Any) -> Any:
         with interruptible.get()():
-            yield from app(environ, start_response)
+            answer = app(environ, start_response)
+            try:
+                yield from answer
+            finally:  # PEP 3333
+                getattr(answer, "close", lambda: None)()
 
     adapter: Any = WSGIMiddleware(interruptible_app, workers=max(spec.scaling.max_inputs, 1))
     return adapter  # type: ignore[no-any-return]

@@ -6,7 +6,8 @@ import asyncio
 import socket
 import sys
 import time
-from typing import Any, AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, AsyncIterator, Awaitable, Callable
+from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
@@ -48,6 +49,7 @@ class Proxy:
         """Raises `ConflictError` when the port is taken, `StartupTimeoutError` when nothing listens there in time, and
         what the function raises."""
         self._name = name
+        self._port = web.port
         self._base = f"http://{_HOST}:{web.port}"
         self._session: aiohttp.ClientSession | None = None
         if _answers(web.port):
@@ -63,13 +65,22 @@ class Proxy:
             await self._live(receive, send)
             return
         assert self._session is not None
-        path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
-        query = scope.get("query_string", b"").decode("latin-1")
-        url = URL(f"{self._base}{path}{'?' + query if query else ''}", encoded=True)
-        if scope["type"] == "websocket":
+        url = self._url(scope)
+        if url is None:
+            await _refuse(send, 400, b"The path of a request begins with a slash.\n")
+        elif scope["type"] == "websocket":
             await _Websocket(self._session, url, scope, receive, send).run()
         else:
             await self._pass_on(self._session, url, scope, receive, send)
+
+    def _url(self, scope: dict[str, Any]) -> URL | None:
+        """Where a request goes: to our server, whatever a client writes; None for a path that would lead elsewhere."""
+        path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
+        query = scope.get("query_string", b"").decode("latin-1")
+        if not path.startswith("/"):  # "@elsewhere.example/" would make a user's name of our address
+            return None
+        url = URL(f"{self._base}{path}{'?' + query if query else ''}", encoded=True)
+        return url if (url.raw_host, url.port) == (_HOST, self._port) else None
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -99,7 +110,7 @@ class Proxy:
             response = await session.request(
                 scope["method"],
                 url,
-                headers=_passed(scope["headers"]),
+                headers=_passed(scope),
                 data=_body(first, receive) if has_body else None,
                 allow_redirects=False,
             )
@@ -132,12 +143,16 @@ async def _refuse(send: Send, status: int, text: bytes) -> None:
     await send({"type": "http.response.body", "body": text})
 
 
-def _passed(headers: Iterable[tuple[bytes, bytes]], but: frozenset[bytes] = frozenset()) -> list[tuple[str, str]]:
-    """Headers for the user's server: those of the request, without what belongs to its connection."""
-    listed = [(name.lower(), value) for name, value in headers]
+def _passed(scope: dict[str, Any], but: frozenset[bytes] = frozenset()) -> list[tuple[str, str]]:
+    """Headers for the user's server: the request's, without what belongs to its connection, and whom it is from."""
+    listed = [(name.lower(), value) for name, value in scope["headers"]]
     named = {name.strip().lower() for key, value in listed if key == b"connection" for name in value.split(b",")}
-    drop = _HOP_BY_HOP | named | but
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in listed if name not in drop]
+    drop = _HOP_BY_HOP | named | but | {b"x-forwarded-for", b"x-forwarded-proto"}
+    passed = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in listed if name not in drop]
+    passed.append(("x-forwarded-proto", scope.get("scheme", "http").replace("ws", "http")))
+    if scope.get("client"):
+        passed.append(("x-forwarded-for", scope["client"][0]))
+    return passed
 
 
 class _Websocket:
@@ -161,7 +176,7 @@ class _Websocket:
         try:
             socket = await self._session.ws_connect(
                 self._url,
-                headers=_passed(self._scope["headers"], self._OWN),
+                headers=_passed(self._scope, self._OWN),
                 protocols=tuple(self._scope.get("subprotocols") or ()),
                 max_msg_size=0,
                 autoping=True,

@@ -120,7 +120,7 @@ class Workforce:
         pool.started += 1
         message = {"op": "started", "worker": number, "function": pool.spec.tag}
         self._loop.call_soon(self._overseer.show, pool.function.session, message)  # not in its way
-        if zygote and pool.function.key in zygote.served and not pool.spec.is_class:
+        if zygote and pool.function.key in zygote.served and not (pool.spec.is_class or pool.spec.is_web):
             worker.ready = True
             worker.state = State.IDLE
             self._watch_timeout(worker)

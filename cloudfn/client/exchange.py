@@ -47,6 +47,7 @@ class Exchange:
         self._under_way = 0  # bytes that were sent and are not used up
         self._room: asyncio.Future[None] | None = None  # of `send`
         self._closed = False
+        self._answered = False  # the whole response was received
 
     @property
     def call_id(self) -> str:
@@ -102,19 +103,22 @@ class Exchange:
         if self._used - self._told > WINDOW // 4 and not self.ended:
             self._told = self._used
             self._to_reactor.post(self._call.tell_used, self._used)
+        if event["type"] == "http.response.body" and not event["more_body"]:
+            self._answered = True
         return event
 
     async def close(self) -> None:
-        """The client hung up, or all was received. What still runs hears of it: an app that waits for its next event
-        gets `http.disconnect` or `websocket.disconnect` and some seconds to end, any other is cancelled. Idempotent.
+        """The client hung up, or all was received. Idempotent.
 
-        After a complete response call it only when the client has gone: an app may go on for background work.
+        What still runs hears of it: an app that waits for its next event gets `http.disconnect` or
+        `websocket.disconnect` and some seconds to end, any other is cancelled. But an app whose response was received
+        to its end goes on: with background work.
         """
         if self._closed:
             return
         self._closed = True
         self._wake(self._room)
-        if not self.ended:
+        if not self.ended and not self._answered:
             self._to_reactor.post(self._call.hang_up)
 
     # -- from the reactor
