@@ -19,6 +19,8 @@ _FLUSH_BYTES = 1 << 16
 _COUNT = struct.Struct("<Q")
 _STARTS = {"http.response.start": "http.response.body", "websocket.http.response.start": "websocket.http.response.body"}
 
+_DISCONNECTS = ("ClientDisconnect", "WebSocketDisconnect")  # Starlette's; an app need not catch them
+
 
 class Send(Protocol):
     """Sends a frame of the request's input to its client."""
@@ -117,12 +119,14 @@ class Conversation:
         self._is_http = scope["type"] == "http"
         self._inbox.appendleft(Message(first, 0))
         self._arrived.set()
-        scope["asgi"] = {"version": "3.0", "spec_version": "2.4"}
+        scope["asgi"] = {"version": "3.0", "spec_version": "2.3"}  # from 2.4 on `send` raises when the client has gone
         scope["state"] = dict(state)
         try:
             await app(scope, self._receive, self._send)
             await self._complete()
-        except Exception:
+        except Exception as error:
+            if self._gone and type(error).__name__ in _DISCONNECTS:
+                return b""
             await self._answer_failed("websocket.http.response" in scope["extensions"])
             self._flush()
             raise

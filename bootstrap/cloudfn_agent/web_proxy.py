@@ -21,6 +21,7 @@ Send = Callable[[Event], Awaitable[None]]
 
 _HOST = "127.0.0.1"
 _LOOK = 0.02  # seconds between looks whether the port answers
+_MOMENT = 1.0  # seconds
 _CHUNK = 1 << 17  # bytes that are read ahead of a response, twice
 # RFC 9110, 7.6.1: they belong to one connection.
 _HOP_BY_HOP = frozenset(
@@ -52,7 +53,7 @@ class Proxy:
         self._port = web.port
         self._base = f"http://{_HOST}:{web.port}"
         self._session: aiohttp.ClientSession | None = None
-        if _answers(web.port):
+        if not _is_free(web.port):
             raise ConflictError(
                 f"the web server '{name}' wants port {web.port}, which something else on this machine has",
                 hint="Workers share the ports of their machine: choose another one.",
@@ -228,6 +229,16 @@ def _answers(port: int) -> bool:
         socket.create_connection((_HOST, port), timeout=1).close()
     except OSError:
         return False
+    return True
+
+
+def _is_free(port: int) -> bool:
+    """The server of a worker that was here before ends with it, in a moment."""
+    deadline = time.monotonic() + _MOMENT
+    while _answers(port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_LOOK)
     return True
 
 

@@ -162,7 +162,7 @@ class ExchangeCall(Call):
 
     def __init__(self, exchange: Exchange, hop: Hop, dispatcher: Dispatcher) -> None:
         super().__init__()
-        self._exchange = exchange
+        self._exchange: Exchange | None = exchange
         self._hop = hop
         self._dispatcher = dispatcher
         self._lease: Lease | None = None
@@ -212,18 +212,21 @@ class ExchangeCall(Call):
             freed += len(self._kept.popleft()) + COST
             self._used_up += 1
         self.begun = True
-        self._hop.post(self._exchange.used_up, freed)
+        if self._exchange:
+            self._hop.post(self._exchange.used_up, freed)
 
     def deliver(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
         ((_, outcome),) = outcomes
         self._ended = True
         self._lease = None
         self._kept.clear()
-        self._hop.post(self._exchange.end, outcome)
+        if self._exchange:
+            self._hop.post(self._exchange.end, outcome)
+            self._exchange = None  # a circle would wait for the garbage collector
 
     def deliver_item(self, outcome: Outcome, on_room: Callable[[], None]) -> bool:
         self.begun = True
-        if not self.cancelled:
+        if self._exchange and not self.cancelled:
             self._hop.post(self._exchange.take, outcome.body)
         return False
 
@@ -247,22 +250,39 @@ class Exchanges:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._fresh: dict[Dispatcher, list[Input]] = {}  # to be submitted together
         self._hops: dict[asyncio.AbstractEventLoop, tuple[Hop, Hop]] = {}  # to the reactor and back, by caller's loop
 
     def start(self, target: Target, scope: Mapping[str, Any], body: bytes, more_body: bool) -> Exchange:
         """See `Session.exchange`."""
+        if not self._session.reactor.running:
+            raise ExecutionError(f"{target.tag} cannot be asked: the app has stopped") from self._session.ended
         dispatcher = self._session.dispatcher(target, web=True)
         payload = asgi_message.encode_request(scope, body, more_body)
         to_reactor, from_reactor = self._hops_of(asyncio.get_running_loop())
         exchange = Exchange(to_reactor, from_reactor, dispatcher)
         item = Input(exchange._call, 0, dispatcher.methods[target.method], payload, ())
-        to_reactor.post(dispatcher.submit, [item])
+        to_reactor.post(self._take, dispatcher, item)
         return exchange
+
+    def _take(self, dispatcher: Dispatcher, item: Input) -> None:
+        if not self._fresh:
+            self._session.reactor.loop.call_soon(self._submit)
+        self._fresh.setdefault(dispatcher, []).append(item)
+
+    def _submit(self) -> None:
+        fresh, self._fresh = self._fresh, {}
+        for dispatcher, items in fresh.items():
+            dispatcher.submit(items)
 
     def _hops_of(self, loop: asyncio.AbstractEventLoop) -> tuple[Hop, Hop]:
         hops = self._hops.get(loop)
         if hops is None:
             reactor = self._session.reactor.loop
             self._hops = {known: pair for known, pair in self._hops.items() if not known.is_closed()}
-            hops = self._hops[loop] = Hop(reactor, loop is reactor), Hop(loop, loop is reactor)
+            if loop is reactor:
+                hops = Hop(None), Hop(None)
+            else:
+                hops = Hop(self._session.reactor.call), Hop(loop.call_soon_threadsafe)
+            self._hops[loop] = hops
         return hops

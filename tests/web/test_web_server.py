@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Iterator
@@ -29,22 +31,23 @@ def free_port() -> int:
         return port
 
 
-PORTS = os.environ.setdefault("TEST_WEB_PORTS", " ".join(str(free_port()) for _ in range(4)))
-"""Known to workers too, which import this module again."""
+PORTS = os.environ.get("PORTS") or " ".join(str(free_port()) for _ in range(4))
+FOLDER = os.environ.get("FOLDER") or f"{tempfile.gettempdir()}/cloudfn-web-server-{os.getpid()}"
+KNOWN = {"PORTS": PORTS, "FOLDER": FOLDER}
+"""To workers by their environment, because they import this module again."""
 FILES, SERVED, DEAF, TAKEN = map(int, PORTS.split())
 
 app = cloudfn.App("web-server")
 
 
-@app.function(max_containers=3)
+@app.function(max_containers=3, env=KNOWN)
 @cloudfn.concurrent(max_inputs=10)
 @cloudfn.web_server(FILES, startup_timeout=20)
 def files():
-    folder = os.environ["FOLDER"]
-    subprocess.Popen([sys.executable, "-m", "http.server", "-b", "127.0.0.1", "-d", folder, str(FILES)])
+    subprocess.Popen([sys.executable, "-m", "http.server", "-b", "127.0.0.1", "-d", FOLDER, str(FILES)])
 
 
-@app.cls(max_containers=1)
+@app.cls(max_containers=1, env=KNOWN)
 @cloudfn.concurrent(max_inputs=10)
 class Served:
     @cloudfn.enter()
@@ -104,26 +107,27 @@ async def serve(name: str) -> None:
     await asyncio.Event().wait()
 
 
-@app.function()
+@app.function(env=KNOWN)
 @cloudfn.web_server(DEAF, startup_timeout=0.2)
 def deaf():
     pass
 
 
-@app.function()
+@app.function(env=KNOWN)
 @cloudfn.web_server(TAKEN)
 def taken():
     pass
 
 
 @pytest.fixture(scope="module", autouse=True)
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("files")
-    (folder / "a file.txt").write_text("content")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FOLDER", str(folder))
-        with app.run():
-            yield folder
+def running(state_dir: Path) -> Iterator[None]:
+    Path(FOLDER).mkdir()
+    (Path(FOLDER) / "a file.txt").write_text("content")
+    with app.run():
+        yield
+    with socket.socket() as sock:
+        assert sock.connect_ex(("127.0.0.1", FILES)) != 0, "it ended with its worker"
+    shutil.rmtree(FOLDER)
 
 
 def test_a_server_that_is_a_process():
