@@ -155,7 +155,7 @@ def header(**fields: int) -> bytes:
         (header(nbuf=2, body=1) + struct.pack("<2Q", wire.MAX_BODY, 0), "announces"),
         (header(nbuf=4096) + struct.pack("<Q", (1 << 64) - 1) * 4096, "announces"),
         (header(type=0), "type 0"),
-        (header(type=10), "type 10"),
+        (header(type=12), "type 12"),
         (b"GET / HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n", "expected a frame"),
         (b"c\x02" + header()[2:], "expected a frame"),
     ],

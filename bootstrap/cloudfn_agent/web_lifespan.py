@@ -38,7 +38,12 @@ class Lifespan:
             await asyncio.wait([self._task])
 
     async def _run(self, scope: dict[str, Any]) -> None:
-        await self.app(scope, self._inbox.get, self._heard.put)
+        await self.app(scope, self._inbox.get, self._hear)
+
+    async def _hear(self, event: Event) -> None:
+        if not str(event.get("type")).startswith("lifespan."):  # it takes every scope for a request
+            raise ExecutionError(f"an ASGI app sent {event.get('type')!r} in its lifespan")
+        self._heard.put_nowait(event)
 
     async def _say(self, what: str) -> None:
         task = self._task

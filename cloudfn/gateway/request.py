@@ -59,4 +59,3 @@ class Request:
             if scope["path"] == prefix:
                 self.scope["path"] += "/"
                 self.scope["raw_path"] += b"/"
-

@@ -162,6 +162,11 @@ class Routes:
         await send({"type": "http.response.start", "status": 200, "headers": TEXT})
         await send({"type": "http.response.body", "body": "a string"})
 
+    async def text_later(self, scope: Event, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": TEXT})
+        await send({"type": "http.response.body", "body": b"some", "more_body": True})
+        await send({"type": "http.response.body", "body": "a string"})
+
     async def socket(self, scope: Event, receive: Receive, send: Send) -> None:
         """Echoes messages until "bye"."""
         assert (await receive())["type"] == "websocket.connect"
@@ -226,7 +231,6 @@ def stillborn():
 @cloudfn.asgi_app()
 def without_lifespan():
     async def served(scope: Event, receive: Receive, send: Send) -> None:
-        assert scope["type"] == "http"
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})
 
@@ -429,7 +433,7 @@ def test_a_request_has_the_functions_timeout(log):
         ask(hasty, "GET", f"/sleeps?{log}")
 
 
-@pytest.mark.parametrize("path", ["raises", "silent", "disorderly"])
+@pytest.mark.parametrize("path", ["raises", "silent", "disorderly", "text"])
 def test_an_app_that_fails_is_answered_for(path, capfd):
     assert ask(routes, "GET", f"/{path}") == Answer(
         500, {"content-type": "text/plain; charset=utf-8", "content-length": "21"}, b"Internal Server Error"
@@ -438,7 +442,7 @@ def test_an_app_that_fails_is_answered_for(path, capfd):
 
 @pytest.mark.parametrize(
     ("path", "error", "match"),
-    [("raises_later", ValueError, "half way"), ("text", InvalidError, "the body of an ASGI message is str")],
+    [("raises_later", ValueError, "half way"), ("text_later", InvalidError, "the body of an ASGI message is str")],
 )
 def test_an_app_that_fails_half_way(path, error, match):
     with pytest.raises(error, match=match):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from typing import Any, Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, Iterator
 
 import pytest
-from cutting_proxy import Proxy, running
 from web_client import answer, begin, chunks, run, start
 
 import cloudfn
+
+if TYPE_CHECKING:
+    from cutting_proxy import Proxy
 
 pytestmark = pytest.mark.xdist_group("web_cut")
 
@@ -40,6 +42,8 @@ def numbered():
 
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[Proxy]:
+    from cutting_proxy import running  # not in workers, which import this module too
+
     with running(app) as (made, _):
         yield made
 
@@ -47,7 +51,7 @@ def proxy() -> Iterator[Proxy]:
 @pytest.mark.parametrize("seed", range(4))
 def test_bodies_over_cuts(proxy: Proxy, seed: int) -> None:
     random.seed(seed)
-    pieces = [random.randbytes(random.choice([1, 100, 70_000, 300_000])) for _ in range(60)]
+    pieces = [b"x", *(random.randbytes(random.choice([1, 100, 70_000, 300_000])) for _ in range(60))]
     before = proxy.cuts
 
     async def up() -> None:
@@ -61,8 +65,7 @@ def test_bodies_over_cuts(proxy: Proxy, seed: int) -> None:
             for at in range(0, len(piece), 1 << 18):
                 seen.update(piece[at : at + (1 << 18)])
                 expected += seen.digest()
-        assert body[-32:] == expected[-32:]
-        assert len(body) % 32 == 0
+        assert body == expected
 
     async def down() -> None:
         exchange = begin(numbered, "GET", "/?300")
