@@ -85,7 +85,7 @@ class AccessLog:
 
     def _append(self, path: Path, text: str) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
+        with os.fdopen(fd, "ab") as file:
             file.write(text.encode())
             size = file.tell()
         if size > _MAX_BYTES:

@@ -91,9 +91,10 @@ class HttpVisit(Visit):
                     self._gone = True
                     task.cancel()
                 return
-            self.received += len(event["body"])
-            self._unread = event["more_body"]
-            await exchange.send(event)
+            if self._unread:  # else it is the empty body of a request without one
+                self.received += len(event["body"])
+                self._unread = event["more_body"]
+                await exchange.send(event)
 
     async def _pass_on(self, event: Event) -> None:
         kind = event["type"]

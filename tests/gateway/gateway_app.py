@@ -83,10 +83,8 @@ class Answers:
         """Tells by a file that it runs, and how it ends: its client goes, or the test lets it go on."""
         place = scope["query_string"].decode()
         put(f"{place}/runs")
+        await receive()
         gone = asyncio.ensure_future(receive())
-        if scope["method"] == "GET":
-            await gone
-            gone = asyncio.ensure_future(receive())
         released = asyncio.ensure_future(asyncio.to_thread(wait_for, f"{place}/release"))
         await asyncio.wait({gone, released}, return_when=asyncio.FIRST_COMPLETED)
         if gone.done() and gone.result()["type"] == "http.disconnect":
