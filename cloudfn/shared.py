@@ -1,35 +1,45 @@
 """Large buffers in shared memory, where both ends of a lease are on one machine.
 
 The sender writes them into a file of a memory file system and sends its name; the receiver maps the file, and an array
-that is unpickled from it is a view of the mapping: one copy in each direction, none through the socket. A file that was
-received belongs to the receiver. Once nothing in the process uses it any more, it carries the next message the other
-way, which spares the kernel the clearing of fresh pages (half of the cost).
+that is unpickled from it is a view of the mapping: one copy in each direction, none through the socket.
+
+Fresh pages are dear: to have the kernel clear and map them costs several times as much as the copy itself. So files go
+round. One that was received belongs to the receiver; once nothing in the process uses it any more it carries the next
+message the other way, or lies free for whoever of the folder has something to send. And every process keeps its mapping
+of a file that it has given away, so that the file is there at once when it comes back.
 
 A frame whose buffers lie in such a file has 0 for its number of items; its body begins with the name and the sizes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
 import threading
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence
 
 from cloudfn.exception import ProtocolError
 from cloudfn.wire import Buffer, Frame, encode, raw
 
 MINIMUM = 1 << 20  # bytes; below it the socket is as fast
-_KEPT_FILES = 4  # received files that may wait for their next use
+_KEPT_FILES = 4  # received files that may wait for their next use; as many may lie free
 _TABLE = struct.Struct("<16sI")  # name, number of buffers
 _ALIGN = 64  # so that views are aligned for vector instructions
+_FREE = "free."  # begins the names of files that anyone may take; their size follows
+_STEP = 16 << 20  # bytes copied in one go, about 2 ms: other threads may run in between
 
 
 class _Received(NamedTuple):
     path: str
-    size: int
+    inode: int
     map: mmap.mmap
+
+    @property
+    def size(self) -> int:
+        return len(self.map)
 
 
 class Segments:
@@ -45,6 +55,7 @@ class Segments:
         self.folder = folder
         self._owner = owner
         self._received: list[_Received] = []
+        self._maps: dict[int, mmap.mmap] = {}  # of every file that was here, by inode; theirs too
         self._lock = threading.Lock()
 
     def encode(
@@ -69,27 +80,16 @@ class Segments:
         """Write buffers into a file; returns the body for a frame, or None when there is no room for the file."""
         views = [raw(buffer) for buffer in buffers]
         sizes = [view.nbytes for view in views]
-        total = sum(_aligned(size) for size in sizes)
         path = f"{self.folder}/{os.urandom(8).hex()}"
         try:
-            old = self._reuse(total)
-            if old:
-                Path(old).rename(path)  # nobody's, while it is on its way
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError:
-            return None
-        try:
-            offset = 0
-            for view in views:
-                _write(descriptor, view, offset)
-                offset += _aligned(view.nbytes)
-            if os.fstat(descriptor).st_size < total:
-                os.ftruncate(descriptor, total)
+            mapped = self._take(sum(map(_aligned, sizes)), path)
+            if mapped is not None:
+                _copy(mapped, views)
+            else:
+                _write(path, views)
         except OSError:  # the memory file system is full
             _unlink(path)
             return None
-        finally:
-            os.close(descriptor)
         name = path.rpartition("/")[2].encode()
         return _TABLE.pack(name, len(sizes)) + struct.pack(f"<{len(sizes)}Q", *sizes) + body
 
@@ -105,7 +105,7 @@ class Segments:
             path = f"{self.folder}/{bytes.fromhex(name.decode()).hex()}"
             mine = f"{self.folder}/{self._owner}.{os.urandom(8).hex()}"
             Path(path).rename(mine)
-            view = self._map(mine, sum(map(_aligned, sizes)))
+            view = self._receive(mine, sum(map(_aligned, sizes)))
         except (struct.error, ValueError, OSError) as error:
             raise ProtocolError(f"a frame names no shared memory that is here: {error}") from None
         buffers, offset = [], 0
@@ -115,55 +115,88 @@ class Segments:
         body = frame.body[_TABLE.size + 8 * count :]
         return frame._replace(items=1, body=body, buffers=buffers)
 
-    def _map(self, path: str, size: int) -> memoryview:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            length = os.fstat(descriptor).st_size
-            if length < size:
-                raise ValueError(f"{path} has {length} bytes, not {size}")
-            flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-            mapped = mmap.mmap(descriptor, length, flags=flags)
-        finally:
-            os.close(descriptor)
+    def _receive(self, path: str, size: int) -> memoryview:
         with self._lock:
-            self._received.append(_Received(path, length, mapped))
+            self._free_unused()
+            inode, mapped = self._map(path, size)
+            self._received.append(_Received(path, inode, mapped))
             while len(self._received) > _KEPT_FILES:
                 # Its arrays keep the mapping alive; only the name goes, and with it the chance to use it again.
-                _unlink(self._received.pop(0).path)
+                self._remove(self._received.pop(0))
         return memoryview(mapped)
 
-    def _reuse(self, size: int) -> str | None:
-        """Path of a received file of at least this size that nobody here uses any more."""
+    def _map(self, path: str, size: int) -> tuple[int, mmap.mmap]:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            status = os.fstat(descriptor)
+            if status.st_size < size:
+                raise ValueError(f"{path} has {status.st_size} bytes, not {size}")
+            mapped = self._maps.get(status.st_ino)  # no other file: what is mapped keeps its inode
+            if mapped is None or len(mapped) != status.st_size:
+                self._forget_removed()
+                flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+                mapped = self._maps[status.st_ino] = mmap.mmap(descriptor, status.st_size, flags=flags)
+        finally:
+            os.close(descriptor)
+        return status.st_ino, mapped
+
+    def _take(self, size: int, path: str) -> mmap.mmap | None:
+        """A file of at least this size that nobody uses any more, under a new name."""
         with self._lock:
             for received in self._received:
-                if size <= received.size <= 4 * size:
-                    try:
-                        received.map.close()
-                    except BufferError:  # some array is a view of it
-                        continue
+                if size <= received.size <= 4 * size and _is_unused(received.map):
                     self._received.remove(received)
-                    return received.path
+                    Path(received.path).rename(path)
+                    return received.map
+            for free, held in _free_files(self.folder):
+                if size <= held <= 4 * size:
+                    try:
+                        Path(free).rename(path)
+                    except FileNotFoundError:  # another process was faster
+                        continue
+                    return self._map(path, size)[1]
+            self._forget_removed()  # before there is more
         return None
 
+    def _free_unused(self) -> None:
+        """Let others have what nobody here uses, as long as not too many lie free."""
+        unused = [received for received in self._received if _is_unused(received.map)]
+        if unused:
+            room = _KEPT_FILES - len(list(_free_files(self.folder)))
+            for received in unused[: max(room, 0)]:
+                self._received.remove(received)
+                Path(received.path).rename(f"{self.folder}/{_FREE}{received.size}.{os.urandom(8).hex()}")
+
     def drop_unused(self) -> None:
-        """Give back the memory of files that nobody uses."""
+        """Give back the memory of files that nobody uses, here or between the processes."""
         with self._lock:
-            rest = []
-            for received in self._received:
-                try:
-                    received.map.close()
-                except BufferError:
-                    rest.append(received)
-                else:
-                    _unlink(received.path)
-            self._received = rest
+            for received in self._received[:]:
+                if _is_unused(received.map):
+                    self._received.remove(received)
+                    self._remove(received)
+            for path, _ in _free_files(self.folder):
+                _unlink(path)
+            self._forget_removed()
+
+    def _forget_removed(self) -> None:
+        """Let go of the memory of files that others have removed."""
+        if self._maps:
+            with os.scandir(self.folder) as entries:
+                there = {entry.inode() for entry in entries}
+            for inode in self._maps.keys() - there:
+                del self._maps[inode]
 
     def close(self) -> None:
         """Remove every name; arrays that are views stay valid."""
         with self._lock:
             for received in self._received:
-                _unlink(received.path)
+                self._remove(received)
             self._received = []
+            self._maps.clear()
+
+    def _remove(self, received: _Received) -> None:
+        _unlink(received.path)
+        self._maps.pop(received.inode, None)
 
 
 def remove_files_of(folder: str, owner: str) -> None:
@@ -186,11 +219,49 @@ def _aligned(size: int) -> int:
     return (size + _ALIGN - 1) // _ALIGN * _ALIGN
 
 
-def _write(descriptor: int, view: memoryview, offset: int) -> None:
+def _is_unused(mapped: mmap.mmap) -> bool:
+    """True when no array, no view is left of a mapping."""
+    try:
+        mapped.resize(len(mapped))  # changes nothing, and is refused where something is left
+    except BufferError:
+        return False
+    return True
+
+
+def _free_files(folder: str) -> Iterator[tuple[str, int]]:
+    """Path and size, in bytes, of each file that anyone may take."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(_FREE):
+                yield entry.path, int(entry.name.split(".")[1])
+
+
+def _copy(mapped: mmap.mmap, views: Sequence[memoryview]) -> None:
+    offset = 0
+    with memoryview(mapped) as room:
+        for view in views:
+            for begin in range(0, view.nbytes, _STEP):
+                part = view[begin : begin + _STEP]
+                room[offset + begin : offset + begin + part.nbytes] = part
+            offset += _aligned(view.nbytes)
+
+
+def _write(path: str, views: Sequence[memoryview]) -> None:
     # By write calls, not through a mapping: no page of the file is cleared, or faulted in, before it is overwritten.
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
+    # And where there is no room, there is an error and not a signal.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        offset = 0
+        for view in views:
+            end = offset + _aligned(view.nbytes)
+            while view:
+                written = os.pwrite(descriptor, view, offset)
+                view, offset = view[written:], offset + written
+            offset = end
+        if os.fstat(descriptor).st_size < offset:
+            os.ftruncate(descriptor, offset)
+    finally:
+        os.close(descriptor)
 
 
 def _unlink(path: str) -> None:

@@ -21,6 +21,7 @@ def ends() -> Iterator[tuple[Segments, Segments]]:
     pair = Segments(folder, "client"), Segments(folder, "w1")
     yield pair
     for segments in pair:
+        segments.drop_unused()
         segments.close()
     Path(folder).rmdir()  # empty
 
@@ -78,6 +79,58 @@ def test_a_file_is_used_again_once_nobody_needs_it(ends: tuple[Segments, Segment
     assert inode in {Path(here.folder, file).stat().st_ino for file in files(here)}
     assert len(files(here)) == 2
     assert (kept == np.arange(200_000)).all() and (again == np.arange(200_000) * 2).all()
+
+
+def inodes(segments: Segments) -> set[int]:
+    return {path.stat().st_ino for path in Path(segments.folder).iterdir()}
+
+
+def test_what_goes_one_way_only_goes_round_too(ends: tuple[Segments, Segments]) -> None:
+    here, there = ends
+    seen: set[int] = set()
+    for number in range(20):
+        array = send(here, there, np.full(200_000, number))
+        assert isinstance(array, np.ndarray) and (array == number).all()
+        seen |= inodes(here)
+        del array
+    assert len(seen) <= 3
+    assert len(files(here)) <= 3
+
+
+def test_a_file_that_came_back_holds_what_was_sent_last(ends: tuple[Segments, Segments]) -> None:
+    here, there = ends
+    for number in range(10):  # each end has it mapped already from the third time on
+        array = send(here, there, np.full(200_000, number))
+        assert isinstance(array, np.ndarray) and (array == number).all()
+        del array
+        back = send(there, here, np.full(150_000, -number))
+        assert isinstance(back, np.ndarray) and back.size == 150_000 and (back == -number).all()
+        del back
+    assert len(files(here)) <= 2
+
+
+def test_memory_of_removed_files_is_let_go(ends: tuple[Segments, Segments]) -> None:
+    here, there = ends
+    for _ in range(3):
+        send(here, there, np.zeros(1_000_000))
+        send(there, here, np.zeros(1_000_000))
+    for segments in (here, there, here):
+        segments.drop_unused()
+    assert files(here) == []
+    assert not [line for line in Path("/proc/self/maps").read_text().splitlines() if here.folder in line]
+
+
+def test_a_free_file_is_taken_by_one(ends: tuple[Segments, Segments]) -> None:
+    here, there = ends
+    third = Segments(here.folder, "w2")
+    for _ in range(2):
+        send(here, there, np.zeros(200_000))  # the second time frees the first
+    (free,) = (file for file in files(here) if file.startswith("free."))
+    inode = Path(here.folder, free).stat().st_ino
+    kept = [send(sender, here, np.ones(200_000)) for sender in (third, there)]
+    assert inode in inodes(here)
+    assert all((array == 1).all() for array in kept)  # type: ignore[union-attr]
+    third.close()
 
 
 def test_unused_files_are_given_back_and_arrays_stay_valid(ends: tuple[Segments, Segments]) -> None:
