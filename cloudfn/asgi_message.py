@@ -38,6 +38,7 @@ _SCOPE = ("type", "http_version", "method", "scheme", "path", "root_path", "clie
 _SCOPE_BYTES = ("raw_path", "query_string")
 _EXTENSIONS = ("websocket.http.response",)
 _MAX_SCOPE = 1 << 20
+_to_text = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Message(NamedTuple):
@@ -126,7 +127,7 @@ def _to_json(event: Mapping[str, Any]) -> bytes:
             if value is not None and not isinstance(value, (int, str)):
                 raise InvalidError(f"`{name}` of an ASGI message is {value.__class__.__name__}.")
             fields[name] = int(value) if name in ("status", "code") and value is not None else value
-    return json.dumps(fields, separators=(",", ":")).encode()
+    return _to_text(fields).encode()
 
 
 def headers_to_json(headers: Any) -> list[list[str]]:
@@ -154,7 +155,7 @@ def _headers(pairs: Any) -> list[tuple[bytes, bytes]]:
 
 def _load(content: memoryview) -> dict[str, Any]:
     try:
-        value = json.loads(bytes(content))
+        value = json.loads(str(content, "ascii"))
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"a web message holds no JSON: {error}") from None
     if not isinstance(value, dict):
@@ -178,7 +179,7 @@ def encode_request(scope: Mapping[str, Any], body: bytes, more_body: bool) -> by
     if extensions:
         fields["extensions"] = extensions
     try:
-        described = json.dumps(fields, separators=(",", ":")).encode()
+        described = _to_text(fields).encode()
     except (TypeError, ValueError) as error:
         raise InvalidError(f"the scope of a web request is not plain: {error}") from None
     return b"".join((_REQUEST.pack(more_body, len(described)), described, body))

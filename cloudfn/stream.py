@@ -75,7 +75,10 @@ class FrameStream:
                 self._queue.append(memoryview(pieces[0])[sent:])
                 self._loop.add_writer(self.sock, self._writable)
                 return
-            self._loop.add_writer(self.sock, self._writable)
+            self._queue.extend(memoryview(piece) for piece in pieces if len(piece))
+            if not self._send_queued() and not self.closed:
+                self._loop.add_writer(self.sock, self._writable)
+            return
         self._queue.extend(memoryview(piece) for piece in pieces if len(piece))
         self._writable()
 
@@ -122,20 +125,25 @@ class FrameStream:
         return True
 
     def _writable(self) -> None:
+        if self._send_queued():
+            self._loop.remove_writer(self.sock)
+
+    def _send_queued(self) -> bool:
+        """Send what the socket takes. False when there is more, or the stream is closed now."""
         queue = self._queue
         while queue:
             try:
                 sent = self.sock.sendmsg([queue[i] for i in range(min(len(queue), _MAX_PIECES))])
             except (BlockingIOError, InterruptedError):
-                return
+                return False
             except OSError as error:
                 self._broken(error)
-                return
+                return False
             while queue and sent >= len(queue[0]):
                 sent -= len(queue.popleft())
             if sent:
                 queue[0] = queue[0][sent:]
-        self._loop.remove_writer(self.sock)
+        return True
 
     def _broken(self, error: Exception | None) -> None:
         if self.closed:

@@ -26,6 +26,7 @@ COMPARED = [
     "Cls.with_options",
     "Cls.with_concurrency",
     "Cls.with_batching",
+    "Function.get_web_url",
     "Function.remote",
     "Function.local",
     "Function.map",
@@ -60,6 +61,10 @@ COMPARED = [
     "enter",
     "exit",
     "method",
+    "asgi_app",
+    "fastapi_endpoint",
+    "web_server",
+    "wsgi_app",
     "parameter",
     "is_local",
     "current_input_id",
@@ -98,7 +103,10 @@ def test_signature(path):
 
 @pytest.mark.parametrize(
     "path",
-    [f"Function.{n}" for n in ("remote", "map", "starmap", "for_each", "remote_gen", "spawn", "spawn_map")]
+    [
+        f"Function.{n}"
+        for n in ("remote", "map", "starmap", "for_each", "remote_gen", "spawn", "spawn_map", "get_web_url")
+    ]
     + [f"FunctionCall.{n}" for n in ("get", "cancel", "num_inputs", "iter")]
     + [f"Dict.{n}" for n in ("get", "put", "update", "pop", "len", "contains", "clear", "keys", "values", "items")]
     + [f"Queue.{n}" for n in ("get", "put", "get_many", "put_many", "len", "clear", "iterate")]

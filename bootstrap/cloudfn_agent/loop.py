@@ -55,12 +55,14 @@ class LoopLease:
         self.kept = Kept()
         self._worker = worker
         self._stream: FrameStream | None = None
+        self._corked: list[Any] | None = None  # what follows the first frame of this turn of the loop
 
     def attach(self, fd: int) -> None:
         """Speak over this socket from now on; frames that were kept over a cut go out when the client resumes."""
         if self._stream:
             self._stream.close()
         self.kept.live = False
+        self._corked = None
         sock = socket.socket(fileno=fd)
         self._stream = FrameStream(
             self._worker.loop,
@@ -90,7 +92,18 @@ class LoopLease:
         self._send_now(pieces)
 
     def _send_now(self, pieces: Sequence[Any]) -> None:
-        if self._stream and self.kept.live:
+        if self._stream is None or not self.kept.live:
+            return
+        if self._corked is None:
+            self._corked = []
+            self._worker.loop.call_soon(self._uncork)
+            self._stream.send(pieces)
+        else:  # together: each `send` wakes up the client
+            self._corked += pieces
+
+    def _uncork(self) -> None:
+        pieces, self._corked = self._corked, None
+        if pieces and self._stream:
             self._stream.send(pieces)
 
     def give_back(self, pairs: list[tuple[int, int]]) -> None:
@@ -107,7 +120,7 @@ class LoopLease:
 
     @property
     def blocked(self) -> bool:
-        return self._stream is not None and self._stream.unsent
+        return self._stream is not None and (self._stream.unsent or bool(self._corked))
 
     def close(self) -> None:
         if self._stream:

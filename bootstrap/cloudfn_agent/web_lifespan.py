@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from cloudfn.asgi_message import Event
 from cloudfn.exception import ExecutionError
-from cloudfn_agent.web_conversation import ASGIApp, Event
+from cloudfn_agent.web_conversation import ASGIApp
 
 
 class Lifespan:

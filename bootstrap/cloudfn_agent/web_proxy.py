@@ -12,9 +12,9 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from cloudfn.asgi_message import Event
 from cloudfn.exception import ConflictError, StartupTimeoutError
 from cloudfn.spec import WebSpec
-from cloudfn_agent.web_conversation import Event
 
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
@@ -115,8 +115,8 @@ class Proxy:
                 data=_body(first, receive) if has_body else None,
                 allow_redirects=False,
             )
-        except aiohttp.ClientConnectionError as error:
-            print(f"{self._name}: its server at {self._base} does not answer: {error}", file=sys.stderr)
+        except aiohttp.ClientError as error:
+            print(f"{self._name}: its server at {self._base} does not answer: {error!r}", file=sys.stderr)
             await _refuse(send, 502, b"The server of this web function does not answer.\n")
             return
         async with response:
@@ -204,7 +204,7 @@ class _Websocket:
         else:
             await self._send({"type": "websocket.close", "code": 1000, "reason": ""})
 
-    async def _up(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _up(self, socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
         while True:
             event = await self._receive()
             if event["type"] != "websocket.receive":
@@ -215,7 +215,7 @@ class _Websocket:
             else:
                 await socket.send_bytes(event["bytes"])
 
-    async def _down(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _down(self, socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
         async for message in socket:
             if message.type == aiohttp.WSMsgType.TEXT:
                 await self._send({"type": "websocket.send", "text": message.data})

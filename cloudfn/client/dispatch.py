@@ -215,6 +215,8 @@ class Dispatcher:
         now = time.monotonic()
         pending, stream = self._pending, lease.stream
         assert stream is not None
+        frames: list[wire.Buffer] = []
+        calls: list[Call] = []
         while count > 0 and pending:
             first = pending.popleft()
             batch = [first]
@@ -234,19 +236,21 @@ class Dispatcher:
             count -= len(batch)
             lease.sent(batch, now)
             body = first.payload if len(batch) == 1 else wire.pack_items([item.payload for item in batch])
-            stream.send(
-                lease.segments.encode(
-                    wire.INPUT,
-                    body,
-                    first.buffers,
-                    flags=first.method,
-                    count=len(batch),
-                    ack=lease.seq,
-                    index=first.index,
-                    call=first.call.id,
-                )
+            frames += lease.segments.encode(
+                wire.INPUT,
+                body,
+                first.buffers,
+                flags=first.method,
+                count=len(batch),
+                ack=lease.seq,
+                index=first.index,
+                call=first.call.id,
             )
-            first.call.on_sent(lease)
+            calls.append(first.call)
+        if frames:
+            stream.send(frames)
+        for call in calls:
+            call.on_sent(lease)
 
     def _settle(self) -> None:
         """Leases with nothing outstanding become idle, or go back if they are recalled or used up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import socket
 import sys
 from pathlib import Path
 
@@ -18,7 +19,11 @@ LINE = re.compile(r"(GET|POST) +([\w.]+) +(/\S*)(?: (\{.*?\}))? +(\d{3}) (.*)")
 def test_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, said = (re.search(rf"```{kind}\n(.*?)```", PAGE.read_text(), re.DOTALL) for kind in ("python", "text"))
     assert code and said
-    (tmp_path / "page_app.py").write_text(code[1])
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    program = code[1].replace("8700", str(port)).replace("/tmp/shop-files", f"{tmp_path}/files")
+    (tmp_path / "page_app.py").write_text(program)
     spec = importlib.util.spec_from_file_location("page_app", tmp_path / "page_app.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
