@@ -107,12 +107,19 @@ class Watch:
 
     def __init__(self) -> None:
         self._files: frozenset[str] = frozenset()
+        self._is_broken = False
         self._stamps: dict[str, tuple[int, int, int]] = {}
         self._filter = watchfiles.DefaultFilter()
 
-    def look_at(self, files: Iterable[str]) -> None:
-        """What to watch from now on."""
-        self._files = frozenset(files)
+    def look_at(self, files: Iterable[str], is_broken: bool) -> None:
+        """What to watch from now on.
+
+        Args:
+            is_broken: they could not be imported, so `files` does not name all: those of before may be among them too,
+                and so may a module that is not there yet.
+        """
+        self._files = frozenset(files) | (self._files if is_broken else frozenset())
+        self._is_broken = is_broken
         self._stamps = _stamps(self._files)
 
     def changes(self) -> Iterator[None]:
@@ -143,8 +150,11 @@ class Watch:
     def _concerns(self, change: watchfiles.Change, path: str) -> bool:
         if path in self._files:
             return True
-        is_package = any(Path(path).parent == Path(file).parent for file in self._files if _is_in_package(file))
-        return is_package and self._filter(change, path)
+        if not self._filter(change, path):
+            return False
+        folder = Path(path).parent
+        neighbours = [file for file in self._files if Path(file).parent == folder]
+        return any(_is_in_package(file) for file in neighbours) or (self._is_broken and path.endswith(".py"))
 
 
 def _is_in_package(file: str) -> bool:

@@ -131,7 +131,7 @@ def _load(serving: Serving, collectors: Collectors, watch: Watch, first: bool) -
 
     def collect() -> tuple[str, list[FunctionPayload]]:
         found: Found = collectors.collect()
-        watch.look_at(found.files)
+        watch.look_at(found.files, is_broken=bool(found.code))
         if found.code:
             raise BrokenFile(found.code)
         return found.app, found.functions
