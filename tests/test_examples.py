@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import shutil
 import struct
@@ -15,27 +16,33 @@ import zlib
 from pathlib import Path
 
 import pytest
+from storage.bucket_server import BucketServer
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 
 
-def run_example(name: str, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).parent / "cloudfn"), "run", f"examples/{name}.py", *options]
+def run_example(name: str, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return run_command("run", f"examples/{name}.py", *options, **env)
+
+
+def run_command(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
+    line = [str(Path(sys.executable).parent / "cloudfn"), *command]
     # The longest wait is for an image's first build, which downloads packages.
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, f"{name} failed:\n{done.stdout}\n{done.stderr}"
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, **env})
+    assert done.returncode == 0, f"{command} failed:\n{done.stdout}\n{done.stderr}"
     return done
 
 
-def lines_of(name: str, *options: str) -> list[str]:
-    return run_example(name, *options).stdout.splitlines()
+def lines_of(name: str, *options: str, **env: str) -> list[str]:
+    return run_example(name, *options, **env).stdout.splitlines()
 
 
-def test_every_example_has_a_test() -> None:
-    here = inspect.getsource(sys.modules[__name__])
+def test_every_example_has_a_test_and_is_listed() -> None:
+    here, listed = inspect.getsource(sys.modules[__name__]), (ROOT / "examples" / "README.md").read_text()
     assert EXAMPLES
     assert [name for name in EXAMPLES if f'"{name}"' not in here] == []
+    assert sorted(re.findall(r"^\| `(\w+)\.py`", listed, re.MULTILINE)) == EXAMPLES
 
 
 def test_deployed() -> None:
@@ -218,3 +225,75 @@ def test_train_on_volume() -> None:
 def test_work_queue() -> None:
     lines = lines_of("work_queue", "--pages", "60")
     assert lines == ["60 pages seen, 60 visited or left to visit", "all of them: True"]
+
+
+def test_process_data() -> None:
+    assert lines_of("process_data") == ["42"]
+
+
+def test_train_model(tmp_path: Path) -> None:
+    table = tmp_path / "flats.csv"
+    table.write_text("area,rent\n10,100\n20,150\n30,200\n")
+    lines = lines_of("train_model", "--data-path", str(table))
+    assert sorted(lines) == ["3 flats: rent = 50.00 + 5.00 * area", "model_trained"]
+    assert "model_trained" in lines_of("train_model")
+
+
+def test_text_generation() -> None:
+    """A script by itself: its function's code goes to the worker by value, and its run ends with the script."""
+    name = "text_generation"
+    command = [sys.executable, f"examples/{name}.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    prompt = "The future of AI is"
+    assert done.stdout.startswith(prompt)
+    words = re.findall(r"[A-Za-z]{2,}", done.stdout.removeprefix(prompt))
+    assert len(words) > 10, done.stdout
+
+
+def test_llm_server() -> None:
+    done = run_example("llm_server", "--prompt", "The capital of France is")
+    assert done.stdout.splitlines().count("model loaded") == 1
+    assert "The capital of France is Paris" in done.stdout
+    assert "this machine has no GPU (A10 asked for)" in done.stderr
+
+
+@pytest.mark.machine
+@pytest.mark.slow
+def test_nightly_report() -> None:
+    from cloudfn_local.host_place import LocalHostPlace
+
+    key = "sk-never-shown"
+    run_command("secret", "create", "openai-secret", f"OPENAI_API_KEY={key}")
+    done = run_example("nightly_report")
+    lines = done.stdout.splitlines()
+    assert any(line.endswith(f"with a key of {len(key)} characters)") for line in lines)
+    assert any(re.fullmatch(r"in the volume: \['reports/\d{4}-\d\d-\d\d.txt', 'visits.csv'\]", line) for line in lines)
+    assert key not in done.stdout + done.stderr
+    try:
+        assert "2 functions" in run_command("deploy", "examples/nightly_report.py").stdout
+        plan = run_command("app", "schedule", "nightly-report").stdout
+        assert "nightly-report.nightly_report: Cron('0 2 * * *', timezone='UTC')" in plan
+        assert len(re.findall(r"^  \w{3} \d{4}-\d\d-\d\d 02:00:00 UTC", plan, re.MULTILINE)) == 5
+        assert "nightly-report.refresh_dataset: Period(hours=24)" in plan
+    finally:
+        LocalHostPlace().stop(30.0)
+
+
+@pytest.mark.machine
+@pytest.mark.slow
+def test_bucket_to_volume() -> None:
+    server = BucketServer()
+    try:
+        s3 = server.client()
+        s3.create_bucket(Bucket="holidays")
+        for name in ("beach.png", "hill.png"):
+            s3.put_object(Bucket="holidays", Key=f"photos/{name}", Body=png())
+        keys = [f"{name}={value}" for name, value in server.user("ann", "s3:*").items()]
+        run_command("secret", "create", "bucket-keys", *keys)
+        lines = lines_of("bucket_to_volume", BUCKET_URL=server.url)
+        assert lines == ["2 pictures", "thumbnails: ['beach.png', 'hill.png']"]
+        index = json.loads(s3.get_object(Bucket="holidays", Key="index.json")["Body"].read())
+        assert index == {"beach.png": [64, 64], "hill.png": [64, 64]}
+    finally:
+        server.close()

