@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Callable, Protocol
 from cloudfn import execution
 from cloudfn.deployments import APP_VARIABLE, HOST_VARIABLE, HasHost
 from cloudfn.exception import ExecutionError, NotFoundError, UnimplementedError
+from cloudfn.folders import STATE_VARIABLE
 
 if TYPE_CHECKING:
     from cloudfn.client.deployed import Deployed, DeployedSession, DurableHandle
@@ -160,6 +161,14 @@ def choose(start: Path, environment: str | None = None, cloud: str | None = None
     """
     global _choice
     _choice = (start, environment, cloud)
+
+
+def choice() -> tuple[object, ...]:
+    """What decides which `provider` there is, and where on this machine it keeps things. To ask for it costs a
+    microsecond, to look for files of settings costs as much as an operation on a Dict."""
+    import os
+
+    return _choice, os.environ.get("CLOUDFN_PROVIDER"), os.environ.get(STATE_VARIABLE)
 
 
 def provider() -> Provider:

@@ -18,9 +18,9 @@ _of: object = None
 def link() -> Link:
     """The link of this process. Raises `UnimplementedError` where the provider has no storage."""
     global _link, _of
-    home: object = execution.door if execution.in_worker else _road()
+    home: object = execution.door if execution.in_worker else current.choice()
     with _lock:
-        if _link is None or _of is not home:
+        if _link is None or _of != home:
             _link, _of = Link(DoorRoad(home) if isinstance(home, execution.Door) else _road()), home
         return _link
 

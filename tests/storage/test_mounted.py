@@ -339,6 +339,25 @@ def test_failed_commit_fails_the_input(folder: Folder) -> None:
     assert "deleted while it was mounted" in err
 
 
+def test_a_file_name_that_is_no_text_fails_the_input_and_says_which(folder: Folder) -> None:
+    _, err = run(
+        folder,
+        """
+        @app.function(volumes={"/data": vol}, max_containers=1)
+        def work():
+            Path("/data/a").write_text("a")
+            os.close(os.open(b"/data/caf\\xe9", os.O_CREAT | os.O_WRONLY))
+
+        @app.local_entrypoint()
+        def main():
+            work.remote()
+        """,
+        code=1,
+    )
+    assert "InvalidError" in err and "caf\\xe9" in err
+    assert content() == {}
+
+
 @pytest.mark.parametrize(
     ("volumes", "said"),
     [

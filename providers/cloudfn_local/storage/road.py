@@ -24,7 +24,7 @@ RECORD = "service.json"
 def folder(state: Path | None = None) -> Path:
     """Where storage is kept, private to the user; made when missing."""
     place = (state or paths.state_dir()) / "storage"
-    place.mkdir(mode=0o700, exist_ok=True)
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
     return place
 
 

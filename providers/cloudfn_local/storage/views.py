@@ -18,7 +18,7 @@ import threading
 from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
-from cloudfn.exception import NotFoundError
+from cloudfn.exception import InvalidError, NotFoundError
 from cloudfn.storage.stores import Entry, Workspaces
 from cloudfn.storage.volume_path import normalise
 from cloudfn_local.storage.blobs import Batch
@@ -277,7 +277,7 @@ class _Scan:
                 yield from self._walk(below)
 
     def _look(self, path: str, found: os.DirEntry[str], status: os.stat_result) -> None:
-        place = f"{self._sub}/{path}" if self._sub else path
+        place = _text(f"{self._sub}/{path}" if self._sub else path)
         known = self._seen.get(path)
         stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:  # how an overlay says that a name is gone
@@ -294,7 +294,7 @@ class _Scan:
             self.entries.append(Entry(place, "f", size, status.st_mtime, mode, blob))
             self.stamps[path] = stamp
         elif stat.S_ISLNK(status.st_mode):
-            target = str(Path(found.path).readlink())
+            target = _text(str(Path(found.path).readlink()))
             self.entries.append(Entry(place, "l", len(target), status.st_mtime, 0o777, target))
             self.stamps[path] = stamp
 
@@ -310,6 +310,18 @@ class _Scan:
     def stamps_if_new(self, path: str, stamp: Stamp) -> None:
         if self._seen.get(path) != stamp:
             self.stamps[path] = stamp
+
+
+def _text(name: str) -> str:
+    """A name that a volume can keep. Raises `InvalidError`."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InvalidError(
+            f"A volume cannot keep the name {os.fsencode(name)!r}, which is no UTF-8; so nothing was committed.",
+            hint="Rename what has it, or remove it.",
+        ) from None
+    return name
 
 
 def _attribute(path: str, name: str) -> bytes:
