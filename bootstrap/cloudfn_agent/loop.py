@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import Any, AsyncIterator, Callable, Iterator, Sequence
 
 from cloudfn import execution, remote_error
-from cloudfn.exception import InputCancellation, ProtocolError
+from cloudfn.exception import FunctionTimeoutError, InputCancellation, ProtocolError
 from cloudfn.execution import InputContext
 from cloudfn.serialization import Encoder
 from cloudfn.spec import MethodSpec
@@ -42,7 +42,7 @@ from cloudfn_agent import web_apps
 from cloudfn_agent.lease import CLIENT_TYPES, Kept
 from cloudfn_agent.serial import check_batch, columns
 from cloudfn_agent.web_conversation import Conversation
-from cloudfn_agent.work import Job, Work, encode_result, error_frame, is_own_code, jobs, load_arguments
+from cloudfn_agent.work import Job, Work, encode_result, error_frame, jobs, load_arguments
 
 _DONE = object()
 
@@ -138,6 +138,7 @@ class Running:
         self.thread: int | None = None  # where its synchronous code runs
         self.started: float | None = None
         self.conversation: Conversation | None = None  # where it is a web request
+        self.late = False  # one that has run out of time
 
 
 class LoopWorker:
@@ -343,6 +344,14 @@ class LoopWorker:
 
     def _answer_cancelled(self, running: Running) -> None:
         self._inputs.pop((running.lease.token, running.job.call, running.job.input), None)
+        if running.late:
+            spec, title = self._work.spec, self._work.title(self._methods[running.job.method][0])
+            error = FunctionTimeoutError(
+                f"{title} ran longer than its timeout of {spec.timeout:g} s on a request",
+                hint="Raise `timeout=` of the function if it may take that long.",
+            )
+            running.lease.send_error(running.job, error, int(spec.timeout * 1e6))
+            return
         if self._preempted:
             method, said = self._methods[running.job.method][0], running.conversation and running.conversation.begun
             if not method.is_generator and not said:  # its caller has some of what it yields
@@ -401,15 +410,23 @@ class LoopWorker:
         assert running.conversation and self._work.web
         web_apps.interruptible.set(lambda: self._on_this_thread(running))
         lifespan = self._work.web.by_method[method.name]
+        # The agent would kill the worker, and with it the requests that run beside.
+        timer = self.loop.call_at(self.loop.time() + self._work.spec.timeout, self._time_out, running)
         try:
             body = await running.conversation.run(lifespan.app, lifespan.state)
         except Exception as error:
-            print(f"{self._work.title(method)}: a request failed", file=sys.stderr)
-            print(remote_error.render(error, is_own_code), end="", file=sys.stderr)
+            text = remote_error.render(error, web_apps.is_machinery)
+            sys.stderr.write(f"{self._work.title(method)}: a request failed\n{text}")
             raise
+        finally:
+            timer.cancel()
         await self._settle([running])
         micros = min(int((time.monotonic() - started) * 1e6), 0xFFFFFFFF)
         running.lease.send(RESULT, body, ack=micros, index=running.job.input, call=running.job.call)
+
+    def _time_out(self, running: Running) -> None:
+        running.late = True
+        self._interrupt(running)
 
     async def _settle(self, batch: list[Running]) -> None:
         """Commit to volumes where no other input could be in the midst of a file; the last one commits for all."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
@@ -15,11 +16,18 @@ from cloudfn.exception import InvalidError, InvalidTypeError
 from cloudfn.spec import FunctionSpec, WebSpec
 from cloudfn_agent.web_conversation import ASGIApp
 from cloudfn_agent.web_lifespan import Lifespan
+from cloudfn_agent.work import is_own_code
 
+_MACHINERY = re.compile(r"site-packages/(fastapi|starlette|anyio|a2wsgi)/|concurrent/futures/")
 _THREADS = 40  # what anyio allows by itself
 
 interruptible: ContextVar[Callable[[], AbstractContextManager[None]]] = ContextVar("interruptible", default=nullcontext)
 """Of the request at hand: within it the current thread is interrupted when the request is cancelled."""
+
+
+def is_machinery(filename: str) -> bool:
+    """True for code between a request and the user's: its frames mean nothing to them."""
+    return is_own_code(filename) or _MACHINERY.search(filename) is not None
 
 
 class WebApps:

@@ -20,6 +20,7 @@ from cloudfn_agent.warden import Warden
 
 MAX_WORKERS = 1024
 _REFILL = 0.05  # seconds after a worker was started in which its zygote has better things to do than to fork a spare
+_WEB_PATIENCE = 2.0  # seconds that a web request may take to end after its timeout, before its worker is killed for it
 STOPPED = {"kind": "stopped", "text": "the app was stopped"}
 PREEMPTED = {"kind": "preempted", "text": "its machine is taken away"}
 CANCELLED = {"kind": "cancelled", "text": "its call was cancelled"}
@@ -373,12 +374,15 @@ class Workforce:
         """Look again at the first moment at which an input could be over its time; exact without polling."""
         if worker.number not in self.by_number:
             return
-        limit = worker.pool.spec.timeout
+        spec = worker.pool.spec
+        limit = spec.timeout
+        if all(method.web for method in spec.methods):  # it ends them itself, each for its own
+            limit += _WEB_PATIENCE
         slot = worker.slot()
         now = time.monotonic()
         due = slot.started + limit if slot.running else now + limit
         if slot.running and due <= now and worker.slot()[:3] == slot[:3]:
-            self.kill(worker, {"kind": "timeout", "text": f"it ran longer than timeout={limit:g} s"})
+            self.kill(worker, {"kind": "timeout", "text": f"it ran longer than timeout={spec.timeout:g} s"})
             return
         worker.timers = [self._loop.call_later(max(due - now, 0.0005), self._watch_timeout, worker)]
 

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Awaitable, Callable, Iterator
 
@@ -123,6 +124,9 @@ class Routes:
         except asyncio.CancelledError:
             append(log, "cancelled")
             raise
+
+    async def blocks(self, scope: Event, receive: Receive, send: Send) -> None:
+        time.sleep(3600)
 
     async def floods(self, scope: Event, receive: Receive, send: Send) -> None:
         """Never ends by itself, and is never asked for as much as it sends."""
@@ -428,9 +432,17 @@ def test_a_worker_that_dies_half_way(log):
     run(work())
 
 
-def test_a_request_has_the_functions_timeout(log):
+def test_a_request_has_the_functions_timeout_and_no_other_suffers(log):
+    pid = ask(hasty, "GET", "/pid").body
     with pytest.raises(FunctionTimeoutError, match="timeout of 1 s"):
         ask(hasty, "GET", f"/sleeps?{log}")
+    assert lines(log) == ["sleeps", "cancelled"]
+    assert ask(hasty, "GET", "/pid").body == pid
+
+
+def test_a_request_that_holds_up_its_worker_ends_it(log):
+    with pytest.raises(FunctionTimeoutError, match="timeout of 1 s.*its worker was ended"):
+        ask(hasty, "GET", "/blocks")
 
 
 @pytest.mark.parametrize("path", ["raises", "silent", "disorderly", "text"])

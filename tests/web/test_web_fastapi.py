@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import warnings
 from pathlib import Path
@@ -13,7 +14,7 @@ from fastapi import HTTPException, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from signs import append, wait_for_line
-from web_client import ask, begin, run
+from web_client import LIMIT, ask, begin, run
 
 import cloudfn
 
@@ -134,11 +135,18 @@ def test_their_own_errors():
     assert answer.headers["x-why"] == "sold out"
 
 
-@pytest.mark.parametrize(("item", "word"), [("trouble", "no such luck"), ("object", "object")])
-def test_what_fails_is_a_500_for_the_client_and_a_traceback_in_the_log(item, word, capfd):
-    with cloudfn.enable_output():
-        answer = post(order, {"item": item})
+@pytest.mark.parametrize(("item", "word"), [("trouble", "ValueError: no such luck"), ("object", "<class 'object'>")])
+def test_what_fails_is_a_500_for_the_client_and_a_traceback_in_the_log(state_dir, item, word):
+    answer = post(order, {"item": item})
     assert (answer.status, answer.body) == (500, b"Internal Server Error")
+    end = time.monotonic() + LIMIT
+    while word not in (log := "".join(path.read_text() for path in state_dir.glob("runs/*/*.jsonl"))):
+        assert time.monotonic() < end, log
+        time.sleep(0.01)
+    assert "order: a request failed" in log
+    assert not re.search(r"(web_apps|web_conversation|applications|concurrency)\.py", log), (
+        "frames that say nothing to a user"
+    )
 
 
 def test_a_handler_knows_its_input():
