@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Mapping
 from urllib.parse import urlsplit
 
+from cloudfn import bucket_remote
 from cloudfn.exception import InvalidError, UnimplementedError
 from cloudfn.record import dataclass
 from cloudfn.spec import BucketMountSpec
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from cloudfn.secret import Secret
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}[A-Za-z0-9]")  # Google's rules, which include Amazon's
-_GOOGLE = "storage.googleapis.com"
 
 
 @dataclass(frozen=True)
@@ -79,40 +79,5 @@ class CloudBucketMount:
         )
 
     def remote(self, values: Mapping[str, str]) -> dict[str, str]:
-        """The settings of rclone's S3 backend.
-
-        Args:
-            values: the secret's.
-
-        Raises:
-            InvalidError: the secret lacks a key.
-        """
-        endpoint = self.bucket_endpoint_url or ""
-        is_google = (urlsplit(endpoint).hostname or "").endswith(_GOOGLE)
-        settings = {
-            "type": "s3",
-            "provider": "GCS" if is_google else "Other" if endpoint else "AWS",
-            "force_path_style": "true" if self.force_path_style or (endpoint and not is_google) else "false",
-            "no_check_bucket": "true",  # never make one
-        }
-        if endpoint:
-            settings["endpoint"] = endpoint
-        if region := values.get("AWS_REGION") or values.get("AWS_DEFAULT_REGION"):
-            settings["region"] = region
-        if self.requester_pays:
-            settings["requester_pays"] = "true"
-        if self.secret is None:
-            return settings
-        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-        if is_google and "GOOGLE_ACCESS_KEY_ID" in values:
-            names = ("GOOGLE_ACCESS_KEY_ID", "GOOGLE_ACCESS_KEY_SECRET")
-        missing = [name for name in names if not values.get(name)]
-        if missing:
-            raise InvalidError(
-                f"The secret for the bucket {self.bucket_name!r} lacks {', '.join(missing)}.",
-                hint="Store it again with both keys: cloudfn secret create NAME --force KEY ...",
-            )
-        settings["access_key_id"], settings["secret_access_key"] = (values[name] for name in names)
-        if token := values.get("AWS_SESSION_TOKEN"):
-            settings["session_token"] = token
-        return settings
+        """See `bucket_remote.settings`."""
+        return bucket_remote.settings(self.spec(""), values)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from cloudfn.app_registry import AppVersion, DeployedFunction
 from cloudfn.client import current
-from cloudfn.client.target import check_python
+from cloudfn.client.target import FunctionPayload, check_python
 from cloudfn.collect import collect
 from cloudfn.deployed_app import schema_to_json
 from cloudfn.provider import HasMachine
@@ -38,6 +38,12 @@ def deploy(app: App, name: str, note: str = "", report: Report = lambda line: No
     return number
 
 
+def _kept_volumes(payload: FunctionPayload) -> list[dict[str, Any]]:
+    """With the credentials of buckets, but for those of named secrets: they are looked up when workers start."""
+    named = {bucket.target for bucket in payload.spec.buckets if bucket.secret and bucket.secret.name}
+    return [{**volume, "remote": {}} if volume["target"] in named else dict(volume) for volume in payload.volumes]
+
+
 def describe(
     app: App, name: str, note: str, provider: HasMachine, registry: AppRegistry, report: Report
 ) -> tuple[AppVersion, Mapping[str, Mapping[str, str]]]:
@@ -58,8 +64,8 @@ def describe(
         for secret in item._options.secrets:
             if not secret.spec.name:
                 secrets[secret.spec.id] = secret.resolve(store)
-        if payload.volumes:  # with the credentials of buckets
-            secrets[f"volumes {spec.tag}"] = {"json": json.dumps([dict(volume) for volume in payload.volumes])}
+        if payload.volumes:
+            secrets[f"volumes {spec.tag}"] = {"json": json.dumps(_kept_volumes(payload))}
         root = str(payload.bundle.root) if payload.bundle is not None else ""
         schema = schema_to_json(item._schema) if spec.is_class else {}
         functions.append(DeployedFunction(spec, root, schema))

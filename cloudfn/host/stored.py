@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Mapping, cast
 
+from cloudfn import bucket_remote
 from cloudfn.client.target import FunctionPayload
 from cloudfn.exception import NotFoundError
 from cloudfn.provider import NO_MATERIALS, HasMachine, Machine, Materials, Mount, Report, Runtime, Shippable
@@ -71,6 +72,7 @@ def payloads(
 
     Raises:
         NotFoundError: code, a secret or a key that it must have is gone.
+        InvalidError: a bucket's secret has no keys of one.
     """
     kept = registry.secrets(version.app, version.number)
     return [_payload(function, registry, store, kept, extra) for function in version.functions]
@@ -90,8 +92,21 @@ def _payload(
     environment.update(spec.env)
     bundle = StoredBundle(spec.code.bundle, Path(function.root)) if spec.code.bundle else None
     value = Path(registry.code(spec.code.value)).read_bytes() if spec.code.value else None
-    volumes = tuple(json.loads(kept.get(f"volumes {spec.tag}", {}).get("json", "[]")))
+    volumes = _volumes(spec, store, kept)
     return FunctionPayload(spec, environment, cast("Bundle | None", bundle), value, volumes=volumes)
+
+
+def _volumes(
+    spec: FunctionSpec, store: SecretStore | None, kept: Mapping[str, Mapping[str, str]]
+) -> tuple[Mapping[str, Any], ...]:
+    """As an agent is told of them, with the credentials of buckets. Raises `InvalidError` where a key is missing."""
+    told = {one["target"]: one for one in json.loads(kept.get(f"volumes {spec.tag}", {}).get("json", "[]"))}
+    for bucket in spec.buckets:
+        if bucket.secret is not None and bucket.secret.name:
+            secret = bucket.secret
+            values = _values(spec.tag, secret.name, secret.id, secret.required_keys, store, kept)
+            told[bucket.target]["remote"] = bucket_remote.settings(bucket, values)
+    return tuple(told.values())
 
 
 def _values(
