@@ -116,6 +116,7 @@ class Call:
         self.keep = keep
         self.cancelled = False
         self.begun = False  # it cannot run again elsewhere, see `cloudfn.client.exchange`
+        self.once = False  # it must not run again where it may have begun
         self._watchers: list[Callable[[], None]] = []
 
     @property

@@ -32,8 +32,12 @@ MAX_MOVES = 8  # workers that may vanish under an input for no fault of its own
 
 def is_blamed(item: Input, death: Mapping[str, Any]) -> bool:
     """True when the worker ended while it ran this input, and not for its machine's sake."""
-    ran = death.get("call") == item.call.id and death.get("input") == item.index
-    return ran and death.get("kind") not in ("machine", "preempted")
+    return ran(item, death) and death.get("kind") not in ("machine", "preempted")
+
+
+def ran(item: Input, death: Mapping[str, Any]) -> bool:
+    """True when it is this input of which the agent says that it ran when the worker ended."""
+    return death.get("call") == item.call.id and death.get("input") == item.index
 
 
 def death_error(spec: FunctionSpec, death: Mapping[str, Any], item: Input) -> Exception:
@@ -73,6 +77,14 @@ def death_error(spec: FunctionSpec, death: Mapping[str, Any], item: Input) -> Ex
     error.signal = death.get("signal")
     error.max_rss_mb = death.get("max_rss_mb")
     return error
+
+
+def once_error(spec: FunctionSpec, death: Mapping[str, Any]) -> Exception:
+    """The error for a web request that may have begun when its worker ended, for whatever reason."""
+    return WorkerDiedError(
+        f"{spec.tag}: worker {death.get('worker', '?')} {how_it_ended(death)} while it may have run this request",
+        hint="It is not run again by itself: it may be the one that ended the worker. Send it again if it may run twice.",
+    )
 
 
 def startup_error(spec: FunctionSpec, death: Mapping[str, Any]) -> Exception:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence
 from cloudfn import wire
 from cloudfn.client.attach import attach
 from cloudfn.client.call import Call, Input, Outcome, failed
-from cloudfn.client.death import LEFT, MAX_DEATHS, MAX_MOVES, death_error, is_blamed, refusal_error
+from cloudfn.client.death import LEFT, MAX_DEATHS, MAX_MOVES, death_error, is_blamed, once_error, ran, refusal_error
 from cloudfn.client.delivery import Delivery
 from cloudfn.client.demand import SPAWN_WORTH, wanted
 from cloudfn.client.lease import WORKER_TYPES, Lease
@@ -436,6 +436,8 @@ class Dispatcher:
                 error = death_error(self.spec, death, item)
                 if item.deaths >= MAX_DEATHS or not self._retry(item):
                     self._delivery.finish(item, failed(error))
+            elif item.call.once and (lease.capacity > 1 or ran(item, death)):
+                self._delivery.finish(item, failed(once_error(self.spec, death)))
             else:
                 self._move(item, death)
         self._pump()

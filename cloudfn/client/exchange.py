@@ -162,6 +162,7 @@ class ExchangeCall(Call):
 
     def __init__(self, exchange: Exchange, hop: Hop, dispatcher: Dispatcher) -> None:
         super().__init__()
+        self.once = True  # it may be the very one that ended its worker, and a stranger could send many of that kind
         self._exchange: Exchange | None = exchange
         self._hop = hop
         self._dispatcher = dispatcher

@@ -128,6 +128,12 @@ class Routes:
     async def blocks(self, scope: Event, receive: Receive, send: Send) -> None:
         time.sleep(3600)
 
+    async def waits(self, scope: Event, receive: Receive, send: Send) -> None:
+        log = scope["query_string"].decode()
+        append(log, "waits")
+        await asyncio.to_thread(wait_for_line, log, "go on")
+        await self.say(send, b"went on")
+
     async def floods(self, scope: Event, receive: Receive, send: Send) -> None:
         """Never ends by itself, and is never asked for as much as it sends."""
         log = scope["query_string"].decode()
@@ -270,8 +276,8 @@ class Greeter:
 @pytest.fixture(scope="module", autouse=True)
 def running(state_dir: Path) -> Iterator[None]:
     with app.run():
-        ask(routes, "GET", "/pid")
         yield
+        ask(routes, "GET", "/pid")
     assert "shutdown" in lines(LOG)
     Path(LOG).unlink()
 
@@ -418,6 +424,21 @@ def test_a_worker_that_dies_before_it_answers(log):
     with pytest.raises(WorkerDiedError, match="SIGKILL"):
         ask(routes, "GET", "/dies")
     assert ask(routes, "GET", "/pid").status == 200
+
+
+def test_what_ran_in_a_worker_that_died_does_not_run_twice(log):
+    async def work() -> None:
+        beside = begin(routes, "GET", f"/waits?{log}")
+        await asyncio.to_thread(wait_for_line, log)
+        with pytest.raises(WorkerDiedError):
+            await answer(begin(routes, "GET", "/dies"))
+        with pytest.raises(WorkerDiedError):
+            await beside.receive()
+        append(log, "go on")
+        assert (await answer(begin(routes, "GET", f"/waits?{log}"))).status == 200
+
+    run(work())
+    assert lines(log) == ["waits", "go on", "waits"]
 
 
 def test_a_worker_that_dies_half_way(log):
