@@ -251,3 +251,23 @@ def test_libraries_of_a_cloud_show_no_traceback(tmp_path: Path, cloud: str, says
     nowhere = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", "NO_GCE_CHECK": "true"}
     _, err = folder.run("--app", "demo", "--cloud", cloud, command="down", code=1, **nowhere)
     assert says in err and "Traceback" not in err
+
+
+def test_a_web_function_cannot_be_run(folder):
+    web = """
+        @app.function()
+        @cloudfn.asgi_app()
+        def page(): ...
+
+
+        @app.cls()
+        class Model:
+            @cloudfn.wsgi_app()
+            def old(self): ...
+        """
+    folder.write("web.py", web)
+    assert "'page' of web.py is a web function" in folder.refused("web.py::page")
+    assert "'Model.old' of web.py is a web function" in folder.refused("web.py::Model.old")
+    folder.write("only.py", web, before='import cloudfn\n\napp = cloudfn.App("web")\n')
+    assert "cloudfn serve only.py" in folder.refused("only.py")
+    assert folder.run("web.py", "--x", "3")[0].strip() == "9"

@@ -167,6 +167,12 @@ def choose(app: App, name: str, target: str) -> str:
     """
     entrypoints, functions, methods = list(app.registered_entrypoints), _functions(app), _methods(app)
     every = [*entrypoints, *functions, *methods]
+    web = _web_functions(app)
+    if name in web or (not name and web and not every):
+        raise UsageError(
+            f"'{name or web[0]}' of {target} is a web function: it answers requests and cannot be run.",
+            hint=f"Serve it: cloudfn serve {target}",
+        )
     if name in entrypoints or name in functions or name in methods:
         return name
     if name:
@@ -190,13 +196,19 @@ def choose(app: App, name: str, target: str) -> str:
 
 
 def _functions(app: App) -> list[str]:
-    return [tag for tag in app.registered_functions if "." not in tag]
+    return [tag for tag, function in app.registered_functions.items() if "." not in tag and not function._is_web]
 
 
 def _methods(app: App) -> list[str]:
     from cloudfn.cli.runnable import methods
 
-    return [f"{tag}.{method}" for tag, cls in app.registered_classes.items() for method in methods(cls)]
+    classes = app.registered_classes.items()
+    return [f"{tag}.{method}" for tag, cls in classes for method in methods(cls) if method not in cls._web]
+
+
+def _web_functions(app: App) -> list[str]:
+    functions = [tag for tag, function in app.registered_functions.items() if function._is_web]
+    return [*functions, *(f"{tag}.{method}" for tag, cls in app.registered_classes.items() for method in cls._web)]
 
 
 def _listed(intro: str, names: Iterable[str]) -> str:

@@ -83,7 +83,7 @@ def once_error(spec: FunctionSpec, death: Mapping[str, Any]) -> Exception:
     """The error for a web request that may have begun when its worker ended, for whatever reason."""
     return WorkerDiedError(
         f"{spec.tag}: worker {death.get('worker', '?')} {how_it_ended(death)} while it may have run this request",
-        hint="It is not run again by itself: it may be the one that ended the worker. Send it again if it may run twice.",
+        hint="It is not run again by itself: it may be what ended the worker. Send it again if it may run twice.",
     )
 
 

@@ -106,7 +106,7 @@ def web_only(name: str, call: str) -> InvalidError:
     """The error for a call of a web function."""
     return InvalidError(
         f"'{name}' is a web function: .{call}() cannot call it.",
-        hint=f"Send a request to its URL, {name}.get_web_url(), or run it here by .local().",
+        hint=f"Send requests to its URL: `cloudfn serve` shows it, and so does {name}.get_web_url(). Or use .local().",
     )
 
 
