@@ -110,10 +110,10 @@ def load(url: str, seconds: int, connections: int) -> dict[str, float]:
     """One run of wrk: requests a second and p50, p99 in milliseconds. Raises ValueError where any request failed."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", url]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in text or "Socket errors" in text:
-        raise ValueError(f"requests to {url} failed:\n{text}")
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
-    found = {"per_second": float(rate[1])} if rate else {}
+    if "Non-2xx" in text or "Socket errors" in text or not rate or not float(rate[1]):
+        raise ValueError(f"requests to {url} failed:\n{text}")
+    found = {"per_second": float(rate[1])}
     for name in ("50", "99"):
         match = re.search(rf"^\s+{name}%\s+([\d.]+)(us|ms|s)$", text, re.MULTILINE)
         assert match, text
