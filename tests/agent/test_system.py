@@ -14,6 +14,7 @@ from cloudfn_agent import system
 from cloudfn_agent.warden import Warden
 
 MODULES = sorted(path.stem for path in Path(system.__file__).parent.glob("[a-z]*.py"))
+MODULES.remove("web_proxy")  # it imports aiohttp, whose own imports ask the system, not `sys.platform`
 
 
 def test_every_module_can_be_imported_without_linux() -> None:
