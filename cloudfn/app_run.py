@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cloudfn import execution
+from cloudfn import execution, tracing
 from cloudfn.client import current
 from cloudfn.exception import InvalidError
 from cloudfn.provider import HasMachine
@@ -33,6 +33,7 @@ class AppRun:
         self._owners: list[Owner] = []
         self._timer: Timer | None = None
         self._gateway: RunGateway | None = None
+        self._trace = tracing.Block()
 
     def __enter__(self) -> App:
         if execution.in_worker:
@@ -51,6 +52,7 @@ class AppRun:
         except BaseException:
             self._close()
             raise
+        self._trace.enter()
         return self._app
 
     def __exit__(
@@ -61,13 +63,16 @@ class AppRun:
     async def __aenter__(self) -> App:
         import asyncio
 
-        return await asyncio.to_thread(self.__enter__)
+        app = await asyncio.to_thread(self.__enter__)
+        self._trace.enter()
+        return app
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         import asyncio
 
+        self._trace.leave()
         await asyncio.to_thread(self._close)
 
     def _open(self) -> None:
@@ -77,12 +82,16 @@ class AppRun:
         if provider.starts_at_once and isinstance(provider, HasMachine):
             # First of all, so that the agent gets ready while we import and collect.
             self._machine = provider.start(self._name, report)
-        from cloudfn.client.session import Session
+        from cloudfn.client.opening import session_class
         from cloudfn.collect import collect
 
         machine, self._machine = self._machine, None
-        self._session = Session(self._name, provider, machine=machine, report=report, events=events)
-        self._session.open(lambda: self._with_urls(collect(self._app, getattr(provider, "secrets", None)), events))
+        kind = session_class(self._name)
+        self._trace.begin(f"run {self._name}")
+        self._session = kind(self._name, provider, machine=machine, report=report, events=events)
+        with self._trace.inside(), tracing.span(f"open {self._name}", app=self._name):
+            store = getattr(provider, "secrets", None)
+            self._session.open(lambda: self._with_urls(collect(self._app, store), events))
         # The functions of an app that this one includes know only their own app.
         self._owners = self._app.owners()
         for owner in self._owners:
@@ -128,6 +137,7 @@ class AppRun:
             self._timer = Timer(self._session, schedules)
 
     def _close(self) -> None:
+        self._trace.end()
         session = self._session
         if session is None:
             if self._machine is not None:

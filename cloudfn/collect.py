@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Sequence
 
-from cloudfn import mounts, partial_function, source
+from cloudfn import mounts, partial_function, source, tracing
 from cloudfn import options as opts
 from cloudfn.client.target import FunctionPayload
 from cloudfn.cls import Cls
@@ -52,6 +52,7 @@ def collect(app: App, store: SecretStore | None = None) -> list[FunctionPayload]
     """
     bundles = _Bundles()
     payloads = []
+    traced = tracing.environment()
     decorated: list[Any] = [*app.registered_functions.values(), *app.registered_classes.values()]
     for item in decorated:
         described, bundle, value = _part(app, item, bundles)
@@ -62,7 +63,7 @@ def collect(app: App, store: SecretStore | None = None) -> list[FunctionPayload]
         payloads.append(
             FunctionPayload(
                 spec=described,
-                environment=opts.environment(chosen.env, chosen.secrets, store),
+                environment={**traced, **opts.environment(chosen.env, chosen.secrets, store)},
                 bundle=bundle,
                 value=value,
                 materials=_image(app, chosen).materials(store),

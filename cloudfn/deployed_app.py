@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Mapping, cast
 
 from cloudfn import parameters
 from cloudfn.client import current
-from cloudfn.client.deployed import DeployedSession
+from cloudfn.client.opening import deployed_session_class
 from cloudfn.exception import InvalidError, NotFoundError, UnimplementedError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class DeployedApp:
         """Raises `NotFoundError`: no such app is deployed."""
         self.label = label
         deployed = current.deployed()
-        self.sessions: list[Session] = [cast("Session", DeployedSession(deployed, label))]
+        self.sessions: list[Session] = [cast("Session", deployed_session_class(label)(deployed, label))]
         described = deployed.link.ask("describe", app=label).fields
         self.version: int = described["number"]
         self.tags: Mapping[str, str] = described["tags"]

@@ -87,7 +87,7 @@ class Result:
 
 @dataclass(frozen=True)
 class CallInfo:
-    """Where a call is. `finished` is 0 until its last input has ended."""
+    """Where a call is. `finished` is 0 until its last input has ended; `failed` of those that have raised an error."""
 
     call: Call
     total: int
@@ -95,6 +95,7 @@ class CallInfo:
     finished: float = 0.0
     cancelled: bool = False
     expired: bool = False
+    failed: int = 0
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,19 @@ from cloudfn.record import dataclass
 
 @dataclass(frozen=True)
 class Log:
-    """Bytes that user code wrote; `data` may end in the middle of a line or of a character."""
+    """Bytes that user code wrote; `data` may end in the middle of a line or of a character.
+
+    Attributes:
+        call, input: ids of the call and the input that wrote it; "" where that is not known, as of what native code
+            and child processes write.
+    """
 
     worker: str
     function: str
     stream: Literal["stdout", "stderr"]
     data: bytes
+    call: str = ""
+    input: str = ""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ class InputContext:
 
 running: ContextVar[InputContext | None] = ContextVar("cloudfn_input", default=None)
 alone: InputContext | None = None  # in a worker of one input at a time: that input, for threads that user code starts
+on_ended: Callable[[int, int], None] | None = None  # of call and input; set where inputs are traced
+began: tuple[float, float] | None = None  # in a worker: when it was asked for and when it was ready, monotonic seconds
 in_worker = False  # the worker sets it, once, before any user code is imported
 image_recipe = ""  # the worker's own image (`ImageSpec.recipe()`); the worker sets it too
 

@@ -19,7 +19,7 @@ HEADER = struct.Struct("<2sBBHHIIIQQ")  # magic, type, flags, buffers, count, se
 HEADER_SIZE = HEADER.size
 
 CONTROL = 1  # JSON, on the control stream
-LOG = 2  # flags: 1 stdout, 2 stderr; call: number of the worker; body: raw bytes
+LOG = 2  # flags: 1 stdout, 2 stderr, and OF_INPUT; ack: number of the worker; body: raw bytes
 INPUT = 3  # flags: number of the method; one pickle of (args, kwargs), or `count` of them
 RESULT = 4  # flags: status; `ack` holds the microseconds that the inputs took
 YIELD = 5  # one item of a generator
@@ -37,6 +37,7 @@ CANCELLED = 2
 END = 3  # a generator is exhausted
 
 HANG_UP = 1  # flag of a PIECE: nobody waits for the answer any more; it has no body
+OF_INPUT = 4  # flag of a LOG: `call` and `index` say which input wrote it
 SHARES_MEMORY = 1  # flag of a RESUME: the worker may put large buffers into files that the client can open
 
 MAX_BODY = 1 << 36  # 64 GiB: between peers that have proved who they are
@@ -65,6 +66,21 @@ class Frame(NamedTuple):
     call: int
     body: bytes | bytearray
     buffers: Sequence[bytearray | memoryview] = ()
+
+
+class Printed(NamedTuple):
+    """Bytes that a worker wrote.
+
+    Attributes:
+        worker: its number; 0 is a zygote.
+        stream: 1 for stdout, 2 for stderr.
+        origin: call and index of the input that wrote it; None where that is not known.
+    """
+
+    worker: int
+    stream: int
+    data: bytes
+    origin: tuple[int, int] | None = None
 
 
 def encode(
@@ -112,6 +128,19 @@ def raw(buffer: Any) -> memoryview:
 
 def control(message: dict[str, Any]) -> list[Buffer]:
     return encode(CONTROL, json.dumps(message, separators=(",", ":")).encode())
+
+
+def printed(said: Printed) -> list[Buffer]:
+    """A LOG frame."""
+    call, index = said.origin or (0, 0)
+    flags = said.stream | (OF_INPUT if said.origin else 0)
+    return encode(LOG, said.data, flags=flags, ack=said.worker, index=index, call=call)
+
+
+def parse_printed(frame: Frame) -> Printed:
+    """The inverse of `printed`."""
+    origin = (frame.call, frame.first) if frame.flags & OF_INPUT else None
+    return Printed(frame.ack, frame.flags & ~OF_INPUT, bytes(frame.body), origin)
 
 
 def parse_control(frame: Frame) -> dict[str, Any]:

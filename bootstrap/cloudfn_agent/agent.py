@@ -18,6 +18,7 @@ from typing import Any, Iterable, Mapping
 from cloudfn.door import Door, Handler, answer, upgraded
 from cloudfn.exception import ResourceUnavailableError
 from cloudfn.shared import remove_files_of
+from cloudfn.wire import Printed
 from cloudfn_agent import builds, mounts, status
 from cloudfn_agent import pool as pools
 from cloudfn_agent.activity import Watch
@@ -99,7 +100,7 @@ class Agent:
             listener,
             self._key_for,
             pages={"/healthz": lambda: "ok\n"},
-            private_pages={"/metrics": lambda: render_metrics(self.status())},
+            private_pages={"/metrics": self.metrics},
             handlers=handlers,
             workers_handlers=frozenset({"/control", "/lease", "/storage"}),
         )
@@ -292,6 +293,7 @@ class Agent:
 
     def _grant(self, request: Request, worker: Worker) -> None:
         lease = Lease(secrets.token_hex(16), worker, request.client, time.monotonic())
+        worker.pool.waited.add(lease.granted - request.since)
         self._leases[lease.token] = lease
         worker.leases[lease.token] = lease
         worker.state = State.LEASED
@@ -472,13 +474,13 @@ class Agent:
 
     # -- what is seen from outside
 
-    def on_log(self, session: str, number: int, stream: int, data: bytes) -> None:
+    def on_log(self, session: str, said: Printed) -> None:
         if self.config.machine:
-            self._sessions.log(session, number, stream, data)
+            self._sessions.log(session, said)
             return
         for client in self._clients:
             if client.wants_logs:
-                client.send_log(number, stream, data)
+                client.send_log(said)
 
     def show(self, session: str, message: Message) -> None:
         if self.config.machine:
@@ -510,6 +512,9 @@ class Agent:
         if self.config.machine and session is None:
             answer["sessions"] = self._sessions.describe()
         return answer
+
+    def metrics(self) -> str:
+        return render_metrics(self.status(), self._pools.values())
 
     # -- for who looks after the machine
 

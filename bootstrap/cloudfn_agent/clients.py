@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cloudfn_agent.agent import Agent
 
 _numbers = itertools.count(1)
-_CALLERS = frozenset({"register", "shutdown", "hold", "elsewhere"})  # what workers may not ask for
+_CALLERS = frozenset({"register", "shutdown", "hold", "elsewhere", "metrics"})  # what workers may not ask for
 _FIELDS: dict[str, dict[str, Any]] = {  # what each request holds at least
     "want": {"id": int, "key": str, "parameters": str},
     "unwant": {"id": int},
@@ -57,8 +57,8 @@ class Client:
     def send(self, message: dict[str, Any]) -> None:
         self._stream.send(wire.control(message))
 
-    def send_log(self, worker: int, stream: int, data: bytes) -> None:
-        self._stream.send(wire.encode(wire.LOG, data, flags=stream, call=worker))
+    def send_log(self, said: wire.Printed) -> None:
+        self._stream.send(wire.printed(said))
 
     @property
     def unsent(self) -> bool:
@@ -122,6 +122,7 @@ _REQUESTS: dict[str, Callable[[Agent, Client, Message], None]] = {
     "elsewhere": lambda agent, client, message: agent.functions.note_elsewhere(client.session, message["functions"]),
     "functions": lambda agent, client, _: client.send({"op": "functions", **agent.functions.known_to(client.session)}),
     "status": lambda agent, client, _: client.send({"op": "status", **agent.status(client)}),
+    "metrics": lambda agent, client, _: client.send({"op": "metrics", "text": agent.metrics()}),
     "shutdown": lambda agent, client, message: agent.leave(client, float(message.get("grace", 30.0))),
     "counts": lambda agent, client, message: agent.note_counts(
         client, str(message["tag"]), int(message["queued"]), int(message["failed"])

@@ -6,12 +6,14 @@ import asyncio
 import os
 from typing import Callable
 
+from cloudfn.wire import Printed
+from cloudfn_agent.mark_reader import Piece, Reader
+
 STDOUT = 1
 STDERR = 2
 _READ_SIZE = 65536
 
-Sink = Callable[[int, int, bytes], None]
-"""Takes the number of a worker (0: a zygote), a stream and what was printed."""
+Sink = Callable[[Printed], None]
 
 
 class Logs:
@@ -25,13 +27,13 @@ class Logs:
         self.number = number
         self._loop = loop
         self._sink = sink
-        self._open: dict[int, int] = {}  # descriptor -> stream
+        self._open: dict[int, tuple[int, Reader]] = {}  # descriptor -> stream
         ends = []
         for stream in (STDOUT, STDERR):
             read, write = os.pipe()
             os.set_blocking(read, False)
             os.fchmod(write, 0o666)  # a worker of another user may open /dev/stdout, which only its own processes can
-            self._open[read] = stream
+            self._open[read] = (stream, Reader())
             ends.append(write)
             loop.add_reader(read, self._readable, read)
         self.out, self.err = ends
@@ -66,10 +68,16 @@ class Logs:
         if not data:
             self._end(descriptor)
             return False
-        self._sink(self.number, self._open[descriptor], data)
+        stream, reader = self._open[descriptor]
+        self._pass_on(stream, reader.feed(data))
         return True
+
+    def _pass_on(self, stream: int, pieces: list[Piece]) -> None:
+        for origin, data in pieces:
+            self._sink(Printed(self.number, stream, data, origin))
 
     def _end(self, descriptor: int) -> None:
         self._loop.remove_reader(descriptor)
-        del self._open[descriptor]
+        stream, reader = self._open.pop(descriptor)
         os.close(descriptor)
+        self._pass_on(stream, reader.end())

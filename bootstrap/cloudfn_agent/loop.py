@@ -489,11 +489,15 @@ class LoopWorker:
 
     def _end(self, batch: list[Running]) -> None:
         now = time.monotonic()
+        times = [now - running.started for running in batch if running.started is not None]
         for running in batch:
             running.started = None
         rest = [r for r in self._inputs.values() if r.started is not None]
         busy = 0.0 if rest else now - self._busy_since
-        self._work.slot.end(now, busy, len(rest))
+        self._work.slot.end_some(now, busy, len(rest), times)
+        if execution.on_ended is not None:
+            for running in batch:
+                execution.on_ended(running.job.call, running.job.input)
         if rest:
             self._show()
 

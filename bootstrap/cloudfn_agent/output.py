@@ -2,7 +2,8 @@
 
 Descriptors 1 and 2 are pipes to the agent, so that output of native code and of child processes comes too, and so that
 nothing is lost when the worker dies. Two pipes have no common order; for what Python prints we make one: before the
-first write to one stream after the other, we wait until the agent has taken what is in the other's pipe.
+first write to one stream after the other, we wait until the agent has taken what is in the other's pipe. What an input
+prints is marked as its own (`marks.py`).
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ import io
 import struct
 import sys
 import termios
+import threading
 import time
 from typing import Any
+
+from cloudfn import execution
+from cloudfn_agent import marks
 
 _PATIENCE = 0.1  # seconds; beyond it order is given up rather than the worker held up
 
@@ -29,11 +34,21 @@ class _Ordered(io.FileIO):
             if previous is not None:
                 wait_until_taken(previous)
             _Ordered.last = mine
+        context = execution.running.get()
+        if context is None and threading.current_thread() is not threading.main_thread():
+            context = execution.alone
+        if context is None:
+            self._write_all(data)
+        else:
+            self._write_all(b"".join((marks.begin(context.call, context.input), data, marks.END)))
+        return len(data)
+
+    def _write_all(self, data: Any) -> None:
+        """A stream that writes through must not lose the tail of a long line."""
         view = memoryview(data)
         written = 0
-        while written < len(view):  # a stream that writes through must not lose the tail of a long line
+        while written < len(view):
             written += super().write(view[written:]) or 0
-        return written
 
 
 def wait_until_taken(pipe: int) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudfn import auth
 from cloudfn.spec import FunctionSpec
+from cloudfn_agent.histogram import Histogram
 from cloudfn_agent.slots import Slot
 
 if TYPE_CHECKING:
@@ -147,6 +148,9 @@ class Pool:
         ended: its session is over; it starts nothing and grants nothing.
         started, died: workers so far, and those of them whose end nobody wanted.
         done, busy, lived: of workers that are gone: inputs finished, seconds with one running, seconds in all.
+        ran: how long inputs took, of workers that are gone.
+        waited: how long callers waited for a worker.
+        prepared: how long workers took from being asked for to being ready.
     """
 
     function: Function
@@ -161,6 +165,9 @@ class Pool:
     died: int = 0
     busy: float = 0.0
     lived: float = 0.0
+    ran: Histogram = field(default_factory=Histogram)
+    waited: Histogram = field(default_factory=Histogram)
+    prepared: Histogram = field(default_factory=Histogram)
 
     @property
     def spec(self) -> FunctionSpec:

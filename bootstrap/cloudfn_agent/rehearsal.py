@@ -34,7 +34,8 @@ def rehearse(spec: FunctionSpec) -> None:
         return value
 
     handler = signal.getsignal(signal.SIGUSR1)
-    with client, mmap.mmap(-1, SIZE) as slot:
+    slot = mmap.mmap(-1, SIZE)
+    with client:
         with connection:
             agent.send({"op": "lease", "lease": ""}, [connection.fileno()])
         payload, _ = Encoder().dumps(((0,), {}))

@@ -284,6 +284,8 @@ class SerialWorker:
         self._current = None
         self._cancelled = self._interrupted = False
         self._work.slot.end(ended, ended - started)
+        if execution.on_ended is not None:
+            execution.on_ended(job.call, job.input)
         execution.running.reset(token)
         return ended
 
@@ -353,12 +355,12 @@ class SerialWorker:
         except BaseException as error:  # noqa: BLE001 - whatever user code raises goes to every caller of the batch
             self._in_user_code = False
             self._work.settle_failed()
-            self._end(batch[0], started, token)
+            self._end_batch(batch, started, token)
             for job in batch:
                 self._send_error(job, error, started)
             self._taken = []
             return
-        ended = self._end(batch[0], started, token)
+        ended = self._end_batch(batch, started, token)
         share = int((ended - started) * 1e6 / len(batch))
         self._taken = []
         for job, value, (data, buffers) in zip(batch, values, encoded):  # noqa: B905 - `check_batch` has counted
@@ -366,6 +368,11 @@ class SerialWorker:
                 self._send_error(job, value, started)
             else:
                 self._send_result(job, 0, data, buffers, share)
+
+    def _end_batch(self, batch: list[Job], started: float, token: Any) -> float:
+        ended = self._end(batch[0], started, token)
+        self._work.slot.end_some(ended, 0.0, 0, [ended - started] * (len(batch) - 1))
+        return ended
 
     # -- what leaves
 

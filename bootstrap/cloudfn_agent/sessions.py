@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Callable
 
+from cloudfn.wire import Printed
 from cloudfn_agent.channel import Message
 from cloudfn_agent.config import Config
 from cloudfn_agent.pool import Worker
@@ -43,8 +44,8 @@ class Session:
         self._backlog: deque[tuple[int, Callable[[Client], None]]] = deque()
         self._size = 0
 
-    def log(self, number: int, stream: int, data: bytes) -> None:
-        self._tell(len(data), lambda client: client.send_log(number, stream, data))
+    def log(self, said: Printed) -> None:
+        self._tell(len(said.data), lambda client: client.send_log(said))
 
     def show(self, message: Message) -> None:
         self._tell(_MESSAGE_COST, lambda client: client.send(message))
@@ -97,9 +98,9 @@ class Sessions:
         session = self._by_name.get(name)
         return session.app if session else self._config.app
 
-    def log(self, name: str, number: int, stream: int, data: bytes) -> None:
+    def log(self, name: str, said: Printed) -> None:
         if name in self._by_name:
-            self._by_name[name].log(number, stream, data)
+            self._by_name[name].log(said)
 
     def show(self, name: str, message: Message) -> None:
         if name in self._by_name:

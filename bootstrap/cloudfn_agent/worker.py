@@ -6,6 +6,7 @@ import atexit
 import base64
 import os
 import sys
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
@@ -36,6 +37,7 @@ def main(
     prompt: bool,
     door_key: bytes,
     gpu: dict[str, Any] | None,
+    asked: float,
 ) -> int:
     """Make the instance, run `@enter`, serve, run `@exit`; returns the exit status.
 
@@ -45,6 +47,7 @@ def main(
         prompt: the agent takes it for ready already, and need not be told.
         door_key: proves to the agent's door that it is this worker.
         gpu: see `cloudfn_agent.gpu_check.prepare`; None: GPUs are left as they are.
+        asked: when the agent wanted it (monotonic seconds).
     """
     if execution.door:
         execution.door = replace(execution.door, key=door_key, worker=name)
@@ -65,6 +68,7 @@ def main(
     except BaseException as error:  # noqa: BLE001 - the user's own code failed: its error goes to every caller that waits
         channel.send({"op": "failed", "error": base64.b64encode(remote_error.pack(error, is_own_code)).decode()})
         return 1
+    execution.began = (asked, time.monotonic())
     if not prompt:
         channel.send({"op": "ready"})
     settle = None

@@ -11,6 +11,7 @@ import sys
 import time
 from typing import Any, Protocol
 
+from cloudfn.wire import Printed
 from cloudfn_agent import system
 from cloudfn_agent.channel import Message
 from cloudfn_agent.logs import Logs, Sink
@@ -50,8 +51,8 @@ class Overseer(Protocol):
     def may_grow(self, pool: Pool) -> bool:
         """Whether one more worker of a pool could be started now."""
 
-    def on_log(self, session: str, number: int, stream: int, data: bytes) -> None:
-        """A worker (0: a zygote) of a session has printed."""
+    def on_log(self, session: str, said: Printed) -> None:
+        """A worker of a session has printed."""
 
     def show(self, session: str, message: Message) -> None:
         """Something for whoever watches a session."""
@@ -124,6 +125,8 @@ class Workforce:
         if zygote and pool.function.key in zygote.served and not (pool.spec.is_class or pool.spec.is_web):
             worker.ready = True
             worker.state = State.IDLE
+            if spare:
+                pool.prepared.add(0.0)
             self._watch_timeout(worker)
         else:
             seconds = pool.spec.startup_timeout
@@ -144,7 +147,7 @@ class Workforce:
         parameters = base64.b64encode(worker.pool.parameters).decode()
         key, prompt = worker.pool.function.key, worker.ready
         begin = {"op": "begin", "worker": worker.number, "key": key, "parameters": parameters, "prompt": prompt}
-        begin.update(door_key=worker.door_key.hex(), gpu=self._overseer.gpu_notes(worker))
+        begin.update(door_key=worker.door_key.hex(), gpu=self._overseer.gpu_notes(worker), asked=worker.started)
         child.channel.put(begin)
         if prompt:
             self._loop.call_soon(self._flush, child)  # if it does not go out with its first lease
@@ -318,6 +321,7 @@ class Workforce:
 
     def _on_forked(self, worker: Worker) -> None:
         if worker.ready:  # what it was told meanwhile it may not have heard
+            worker.pool.prepared.add(time.monotonic() - worker.started)
             self._signal(worker)
         self._limit_memory(worker)
         if worker.state is State.STOPPING or worker.death:
@@ -367,6 +371,7 @@ class Workforce:
         if worker.state is State.STARTING:
             worker.state = State.IDLE
             worker.idle_since = time.monotonic()
+        worker.pool.prepared.add(time.monotonic() - worker.started)
         self._watch_timeout(worker)
         self._overseer.on_ready(worker)
 
@@ -455,6 +460,7 @@ class Workforce:
         pool = worker.pool
         pool.workers.remove(worker)
         pool.done += slot.done
+        pool.ran.include(worker.child.slot.times(), slot.busy + slot.beside)
         pool.busy += slot.busy
         pool.lived += time.monotonic() - worker.started
         self._free_numbers.append(number)

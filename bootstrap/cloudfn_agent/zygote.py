@@ -182,6 +182,7 @@ class Zygote:
             prompt=message["prompt"],
             door_key=bytes.fromhex(message["door_key"]),
             gpu=message["gpu"],
+            asked=message["asked"],
         )
 
     def _reap(self) -> None:

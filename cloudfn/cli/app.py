@@ -102,13 +102,13 @@ def stop(name: str) -> None:
 def logs(name: str, follow: bool, as_json: bool) -> None:
     """What the workers of an app printed, through all its versions."""
     from cloudfn.cli import logs as shown
-    from cloudfn.events import Log, to_json
+    from cloudfn.events import Log
 
     ask("history", app=name)  # says so where there is no such app
     path = current.host_place().app_log(name)
-    for event in shown.events(path, (lambda: False) if follow else None, until_stopped=False):
+    for line, event in shown.records(path, (lambda: False) if follow else None, until_stopped=False):
         if as_json and isinstance(event, Log):
-            click.echo(to_json(event))
+            click.echo(line.rstrip(b"\n"))
         elif not as_json:
             shown.show_event(event)
 

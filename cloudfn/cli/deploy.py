@@ -30,3 +30,6 @@ def deploy(is_module: bool, name: str, tag: str, reference: str) -> None:
         schedule = function._options.schedule if function._options else None
         if schedule is not None:
             click.echo(f"  {function.tag} runs by itself: `cloudfn app schedule {chosen}` shows when")
+    page = current.deployed().link.ask("status", patience=60).fields["page"]
+    if page:
+        click.echo(f"  {page}#/apps/{chosen} shows it (`cloudfn host open` opens the page)")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -43,6 +45,32 @@ def status(as_json: bool) -> None:
     for app in fields["apps"]:
         problem = f": {app['problem']}" if app["problem"] else ""
         click.echo(f"{app['app']} version {app['version']}: {app['state']}{problem}")
+
+
+@host.command("open")
+@click.option("--print", "only_print", is_flag=True, help="Only print the link.")
+def open_page(only_print: bool) -> None:
+    """Open the host's web page: apps, calls, logs, plots. The link works once, for ten minutes."""
+    import webbrowser
+    from pathlib import Path
+
+    place = current.host_place()
+    place.start()
+    link = current.deployed().link
+    if not link.ask("status", patience=60).fields["page"]:
+        raise ResourceUnavailableError(
+            "This host has no web page.", hint="`cloudfn host status` says why; mostly: pip install 'cloudfn[web]'."
+        )
+    url = str(link.ask("page_link", patience=60).fields["url"])
+    click.echo(url)
+    if only_print:
+        return
+    # A browser gets a file of ours: what stands in its arguments everybody on this machine could read.
+    path = Path(place.name) / "open.html"
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={url}"><a href="{url}">cloudfn</a>')
+    webbrowser.open(path.as_uri())
 
 
 @host.command()
@@ -89,8 +117,20 @@ def install(only_print: bool) -> None:
 
 
 @host.command()
-def metrics() -> None:
-    """Print Prometheus metrics, for a textfile collector for one."""
+@click.option("--scrape", is_flag=True, help="Print what Prometheus needs to fetch them itself.")
+def metrics(scrape: bool) -> None:
+    """Print Prometheus metrics of the host and its apps' agents, for a textfile collector for one."""
+    if scrape:
+        found = current.deployed().link.ask("scrape", patience=60).fields
+        address = urlsplit(str(found["url"]))
+        lines = (
+            "scrape_configs:",
+            "  - job_name: cloudfn",
+            f"    static_configs: [{{targets: ['{address.netloc}']}}]",
+            f"    authorization: {{credentials_file: '{found['token']}'}}",
+        )
+        click.echo("\n".join(lines))
+        return
     click.echo(current.deployed().link.ask("metrics", patience=60).fields["text"], nl=False)
 
 

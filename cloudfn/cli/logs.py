@@ -61,7 +61,15 @@ def pick(runs: Iterable[RunInfo], which: str) -> RunInfo:
 
 
 def events(path: Path, is_over: Callable[[], bool] | None = None, *, until_stopped: bool = True) -> Iterator[Event]:
-    """The events of a log file.
+    """The events of a log file; arguments as in `records`."""
+    for _, event in records(path, is_over, until_stopped=until_stopped):
+        yield event
+
+
+def records(
+    path: Path, is_over: Callable[[], bool] | None = None, *, until_stopped: bool = True
+) -> Iterator[tuple[bytes, Event]]:
+    """The lines of a log file that hold an event, and that event.
 
     Args:
         path: the file; with `is_over` it may not exist yet.
@@ -76,7 +84,7 @@ def events(path: Path, is_over: Callable[[], bool] | None = None, *, until_stopp
         for line in _lines(file, is_over):
             event = from_json(line)
             if event is not None:
-                yield event
+                yield line, event
             stopped = isinstance(event, AppState) and event.state == "stopped"
             if is_over is not None and until_stopped and stopped:
                 return

@@ -68,7 +68,7 @@ def rows(status: dict[str, Any], before: dict[str, Any], interval: float) -> lis
             ended = f["ended"]
             total = sum(ended.values())
             rate = (total - counts.get((app["app"], f["function"]), total)) / interval
-            times = [duration(f[key]) if f[key] != float("inf") else ">1h" for key in ("p50", "p99")]
+            times = [duration(f[key]) if f[key] is not None else ">1h" for key in ("p50", "p99")]
             numbers = (f["waiting"], f["running"], f["workers"], ended.get("ok", 0), ended.get("failed", 0), f["dead"])
             found.append((app["app"], f["function"], app["state"], *map(str, numbers), f"{rate:.0f}", *times))
     return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from cloudfn import wire
 from cloudfn.exception import ProtocolError
 from cloudfn.stream import FrameStream
-from cloudfn.wire import Frame, FrameReader
+from cloudfn.wire import Frame, FrameReader, Printed
 
 if TYPE_CHECKING:
     import socket
@@ -32,7 +32,7 @@ class Control:
         sock: socket.socket,
         *,
         on_message: Callable[[Message], None],
-        on_log: Callable[[int, int, bytes], None],
+        on_log: Callable[[Printed], None],
         on_end: Callable[[Exception | None], None],
     ) -> None:
         self._reactor = reactor
@@ -61,7 +61,7 @@ class Control:
     def _on_frames(self, frames: list[Frame]) -> None:
         for frame in frames:
             if frame.type == wire.LOG:
-                self._on_log(frame.call, frame.flags, bytes(frame.body))
+                self._on_log(wire.parse_printed(frame))
             else:
                 try:
                     message = wire.parse_control(frame)

@@ -55,9 +55,10 @@ def install(factory: Callable[[], Session] | None) -> None:
 
 
 def _attach() -> Session:
+    from cloudfn.client.opening import session_class
     from cloudfn.client.session import attach_worker
 
-    return attach_worker()
+    return attach_worker(session_class(execution.door.app if execution.door else ""))
 
 
 def worker_session() -> Session:
@@ -98,9 +99,9 @@ def spawner_for(app: Runnable, name: str = "") -> Session | DeployedSession:
 
         own = os.environ.get(APP_VARIABLE)
         if own:
-            from cloudfn.client.deployed import DeployedSession
+            from cloudfn.client.opening import deployed_session_class
 
-            return DeployedSession(deployed(), own)
+            return deployed_session_class(own)(deployed(), own)
     return session_for(app, name)
 
 

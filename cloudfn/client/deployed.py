@@ -14,13 +14,14 @@ from cloudfn import execution, wire
 from cloudfn.client.call import Outcome, new_call_id
 from cloudfn.client.encode import Encoders
 from cloudfn.client.host_link import Answer, HostLink
-from cloudfn.client.session import Session
+from cloudfn.client.opening import session_class
 from cloudfn.durable import KEEP, pack, unpack
 from cloudfn.exception import InvalidError, ResultTimeoutError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from cloudfn.client.session import Session
     from cloudfn.client.target import Target
     from cloudfn.deployments import HostAddress
 
@@ -80,7 +81,7 @@ class Deployed:
 
     def _attach(self, app: str) -> Attachment:
         fields = self.link.ask("attach", app=app, patience=_OPEN).fields
-        session = Session(app, None, report=lambda line: None)
+        session = session_class(app)(app, None, report=lambda line: None)
         name = f"c{os.getpid()}-{os.urandom(4).hex()}"
         door = execution.Door(fields["address"], bytes.fromhex(fields["key"]), name, app, fields["shared"])
         try:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cloudfn.client.target import FunctionPayload
     from cloudfn.provider import Change, Fleet, HasFleet, Need, Report
     from cloudfn.spec import FunctionSpec
+    from cloudfn.wire import Printed
 
 CLOSE_GRACE = 30.0  # seconds for `@exit` hooks when the session ends
 _LOOK = 0.1  # seconds between looks at how many machines are worth having
@@ -370,5 +371,5 @@ class ManyMachines:
         else:
             self._session.reporter.message(message, site.name)
 
-    def on_log(self, site: Site, worker: int, stream: int, data: bytes) -> None:
-        self._session.reporter.log(worker, stream, data, site.name)
+    def on_log(self, site: Site, said: Printed) -> None:
+        self._session.reporter.log(said, site.name)

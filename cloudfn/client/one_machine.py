@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cloudfn.client.dispatch import Dispatcher
     from cloudfn.client.session import Session
     from cloudfn.provider import HasMachine, Machine, Report
+    from cloudfn.wire import Printed
 
 CLOSE_GRACE = 30.0  # seconds for `@exit` hooks when the app ends
 
@@ -178,8 +179,8 @@ class OneMachine:
         else:
             self._session.reporter.message(message)
 
-    def on_log(self, site: Site, worker: int, stream: int, data: bytes) -> None:
-        self._session.reporter.log(worker, stream, data)
+    def on_log(self, site: Site, said: Printed) -> None:
+        self._session.reporter.log(said)
 
     def tell(self, message: dict[str, Any]) -> None:
         """Say something that only a session with one agent has to say (`wait`, `resume`, `counts`)."""

@@ -6,6 +6,7 @@ import hashlib
 import threading
 from typing import TYPE_CHECKING
 
+from cloudfn import tracing
 from cloudfn.client.call import relocations
 from cloudfn.client.target import check_python
 from cloudfn.provider import NO_MATERIALS
@@ -66,5 +67,7 @@ class Registrar:
         name = image.digest()
         with self._lock:
             if name not in self._runtimes:
-                self._runtimes[name] = self._workshop.build(image, self._report, payload.materials or NO_MATERIALS)
+                with tracing.span("build image", image=name):
+                    made = self._workshop.build(image, self._report, payload.materials or NO_MATERIALS)
+                self._runtimes[name] = made
             return self._runtimes[name]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Callable, Mapping
 
+from cloudfn.execution import InputContext
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cloudfn.client.reactor import Reactor
-    from cloudfn.events import Events, FileSink
+    from cloudfn.events import Events, FileSink, FunctionState
+    from cloudfn.wire import Printed
 
 _INTERVAL = 0.1  # seconds between states of the functions
 
@@ -31,12 +34,17 @@ class Reporter:
         self._timer: Any = None
         self._counts: Callable[[], Counts] = dict
         self._tell: Callable[[dict[str, Any]], None] = lambda message: None
-        self._last: dict[str, Any] = {}
+        self._last: dict[str, FunctionState] = {}
 
     @property
     def workers(self) -> Mapping[str, int]:
         """Worker processes by function."""
         return self._workers
+
+    @property
+    def states(self) -> Mapping[str, FunctionState]:
+        """The latest state of each function, where there are events at all; from any thread."""
+        return self._last.copy()
 
     def record(self, path: Path | None) -> None:
         """Write all events to a file, too."""
@@ -54,15 +62,17 @@ class Reporter:
 
             self._events.emit(AppState(self._app, state, time.monotonic() - self._started))
 
-    def log(self, worker: int, stream: int, data: bytes, machine: str = "") -> None:
+    def log(self, said: Printed, machine: str = "") -> None:
         """`machine`: the worker's, where there are several."""
         if self._events:
             from cloudfn.events import Log
 
-            name = f"w{worker}" if worker else "image"
+            name = f"w{said.worker}" if said.worker else "image"
             name = f"{machine}/{name}" if machine else name
-            function = self._functions.get((machine, worker), "")
-            self._events.emit(Log(name, function, "stdout" if stream == 1 else "stderr", data))
+            function = self._functions.get((machine, said.worker), "")
+            context = InputContext(*said.origin) if said.origin else None
+            call, input = (context.call_id, context.input_id) if context else ("", "")
+            self._events.emit(Log(name, function, "stdout" if said.stream == 1 else "stderr", said.data, call, input))
 
     def message(self, message: Mapping[str, Any], machine: str = "") -> None:
         """What the agent tells beside answers: workers that start and end, notices."""

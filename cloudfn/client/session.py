@@ -26,6 +26,8 @@ from cloudfn.provider import HasFleet, HasMachine
 from cloudfn.spec import digest
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from cloudfn.client.crew import Crew
     from cloudfn.client.exchange import Exchange, Exchanges
     from cloudfn.events import Events
@@ -343,6 +345,13 @@ class Session:
             raise ExecutionError(f"the app {self.app_name} has no agent of its own")
         return crew.site.address, crew.site.key, crew.site.segments.folder
 
+    def ask_agent(self, op: str) -> Future[dict[str, Any]]:
+        """What the only agent of this session answers to `status` or `metrics` (`docs/wire.md`)."""
+        crew = self._crew
+        if not isinstance(crew, OneMachine) or crew.site is None:
+            raise ExecutionError(f"the app {self.app_name} has no agent of its own")
+        return crew.site.begin_ask({"op": op}, op)
+
     def counts(self) -> dict[str, tuple[int, int, int, int]]:
         """Queued, running, done and failed inputs of each function."""
         totals: dict[str, tuple[int, int, int, int]] = {}
@@ -353,12 +362,12 @@ class Session:
         return totals
 
 
-def attach_worker() -> Session:
+def attach_worker(kind: type[Session] = Session) -> Session:
     """The session of this worker process."""
     door = execution.door
     if door is None:
         raise ExecutionError("this process is no worker")
-    session = Session(door.app, None, report=lambda line: None)
+    session = kind(door.app, None, report=lambda line: None)
     session.attach(door)
     execution.on_cancelled = session.lender.cancel_children
     return session

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cloudfn.client.dispatch import Dispatcher
     from cloudfn.client.reactor import Reactor
     from cloudfn.shared import Segments
+    from cloudfn.wire import Printed
 
 PATIENCE = 30.0  # seconds for an agent to answer a question
 
@@ -42,7 +43,7 @@ class Overseer(Protocol):
     def on_notice(self, site: Site, message: Message) -> None:
         """What else the agent says."""
 
-    def on_log(self, site: Site, worker: int, stream: int, data: bytes) -> None: ...
+    def on_log(self, site: Site, said: Printed) -> None: ...
 
 
 class Site:
@@ -112,7 +113,7 @@ class Site:
             self._reactor,
             sock,
             on_message=self._on_message,
-            on_log=lambda worker, stream, data: self._overseer.on_log(self, worker, stream, data),
+            on_log=lambda said: self._overseer.on_log(self, said),
             on_end=on_end,
         )
 
@@ -206,10 +207,10 @@ class Site:
             wanting = self.wants.get(message["id"])
             if wanting:
                 self._overseer.on_full(self, wanting, message["id"])
-        elif op in ("registered", "functions"):
+        elif op in ("registered", "functions", "status", "metrics"):
             name = f"registered {message['key']}" if op == "registered" else op
             future = self._answers.pop(name, None)
-            if future:
+            if future and future.set_running_or_notify_cancel():  # else nobody waits any more
                 future.set_result(message)
         elif op == "bad_message":
             self.fail_answers(Error(f"the agent did not understand: {message['text']}"))

@@ -6,15 +6,16 @@ import asyncio
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, Mapping, Sequence
 
-from cloudfn import wire
+from cloudfn import exposition, tracing, wire
 from cloudfn.deployments import APP_VARIABLE, HOST_VARIABLE
 from cloudfn.door import Door, upgraded
-from cloudfn.durable import Result, overview, pack
+from cloudfn.durable import Depth, Result, pack
 from cloudfn.exception import Error, NotFoundError
 from cloudfn.host import services, stored
 from cloudfn.host.detached import DetachedRuns
+from cloudfn.host.history import History, Key, Load
 from cloudfn.host.journal import AppLog, Journal
 from cloudfn.host.metrics import Metrics
 from cloudfn.host.peer import Peer
@@ -49,6 +50,10 @@ class Host:
         self.scheduler = seat.scheduler(self.queue)
         self.journal = Journal(seat.folder / "host.jsonl")
         self.metrics = Metrics()
+        self.history = History()
+        self.page = ""  # the address of the page, where a service serves one
+        # What services answer to callers that have proved themselves, beside what `cloudfn.host.peer` does.
+        self.requests: dict[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {}
         self.started = time.time()
         self.detached = DetachedRuns(seat.folder / "detached", self.journal)
         self.ended = asyncio.Event()
@@ -147,14 +152,32 @@ class Host:
             await asyncio.sleep(_TICK)
             now = time.monotonic()
             await asyncio.gather(*(running.tick(now, self._idle) for running in list(self._apps.values())))
-            await self.render_metrics()
+            depths = await self.render_metrics()
+            self.history.look(time.time(), self._loads(depths))
             if now - swept > _SWEEP:
                 swept = now
                 await self.queue.sweep(time.time())
 
-    async def render_metrics(self) -> None:
+    async def render_metrics(self) -> Sequence[Depth]:
         depths = await self.queue.depth()
         self.metrics_text = self.metrics.render(depths, self._workers(), getattr(self.queue, "commits", 0))
+        return depths
+
+    async def all_metrics(self) -> str:
+        """Ours, and those of every app's agent."""
+        await self.render_metrics()
+        agents = [await running.ask_agent("metrics") for running in list(self._apps.values())]
+        return exposition.merged([self.metrics_text, *(answer.get("text", "") for answer in agents)])
+
+    def _loads(self, depths: Sequence[Depth]) -> dict[Key, Load]:
+        """What there is of each function's inputs. Of those that were handed out, some wait with us for a worker."""
+        loads = {(depth.app, depth.tag): Load(depth.waiting, depth.taken, depth.dead) for depth in depths}
+        for app, running in self._apps.items():
+            for tag, (waiting, workers) in running.counts().items():
+                load = loads.get((app, tag), Load())
+                held = min(waiting, load.running)
+                loads[app, tag] = Load(load.waiting + held, load.running - held, load.dead, workers)
+        return loads
 
     def _workers(self) -> list[tuple[str, str, int]]:
         return [(app, tag, count) for app, running in self._apps.items() for tag, count in running.workers().items()]
@@ -192,7 +215,8 @@ class Host:
         return {name: url for service in self._url_services for name, url in service.urls(version).items()}
 
     def _begin(self, version: AppVersion, environment: Mapping[str, str]) -> Running:
-        extra = {HOST_VARIABLE: str(self.seat.record), APP_VARIABLE: version.app, **environment}
+        own = {HOST_VARIABLE: str(self.seat.record), APP_VARIABLE: version.app}
+        extra = {**tracing.environment(), **own, **environment}
         payloads = stored.payloads(version, self.registry, getattr(self._place, "secrets", None), extra)
         provider = stored.StoredProvider(self._place, self.registry, version)
         running = Running(self, version, payloads, provider)
@@ -299,7 +323,9 @@ class Host:
                 "dead" if verdict.what == "bury" else {wire.OK: "ok", wire.CANCELLED: "cancelled"}.get(status, "failed")
             )
             self.metrics.ended[version.app, taken.call.tag, how] += 1
-            self.metrics.latency[key].add(max(0.0, time.time() - taken.call.created))
+            since_spawn = max(0.0, time.time() - taken.call.created)
+            self.metrics.latency[key].add(since_spawn)
+            self.history.note_end(key, since_spawn, how in ("failed", "dead"))
             self.metrics.run[key].add(ran)
         self.journal.write(
             "input_ended" if verdict.what != "again" else "input_again",
@@ -314,7 +340,7 @@ class Host:
 
     async def status(self) -> dict[str, Any]:
         """For `cloudfn host status`, `cloudfn app list` and `cloudfn top`."""
-        depths = await self.queue.depth()
+        loads = self._loads(await self.queue.depth())
         apps = []
         for info in await asyncio.to_thread(self.registry.apps):
             running = self._apps.get(info.app)
@@ -326,7 +352,7 @@ class Host:
                     "created": info.created,
                     "updated": info.updated,
                     "problem": running.problem if running else "",
-                    "functions": self._functions(info.app, running, overview(depths, info.app)),
+                    "functions": self._functions(info.app, running, loads),
                     "urls": self.urls(running.version) if running else {},
                     "old": sum(old.app == info.app for old in self._old),
                 }
@@ -335,26 +361,23 @@ class Host:
             "pid": os.getpid(),
             "started": self.started,
             "apps": apps,
+            "page": self.page,
             "services": [service.describe() for service in self._services],
             "troubles": self.troubles,
             "detached": self.detached.list(),
         }
 
-    def _functions(self, app: str, running: Running | None, depths: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _functions(self, app: str, running: Running | None, loads: Mapping[Key, Load]) -> list[dict[str, Any]]:
         tags = {f.spec.tag for f in running.version.functions} if running else set()
-        workers = running.workers() if running else {}
         listed = []
-        for tag in sorted(tags | set(depths)):
-            depth = depths.get(tag)
+        for tag in sorted(tags | {tag for name, tag in loads if name == app}):
+            load = loads.get((app, tag), Load())
             ended = {how: n for (a, t, how), n in self.metrics.ended.items() if (a, t) == (app, tag)}
             run = self.metrics.run.get((app, tag))
             listed.append(
                 {
                     "function": tag,
-                    "waiting": depth.waiting if depth else 0,
-                    "running": depth.taken if depth else 0,
-                    "dead": depth.dead if depth else 0,
-                    "workers": workers.get(tag, 0),
+                    **load._asdict(),
                     "ended": ended,
                     "p50": run.quantile(0.5) if run else 0.0,
                     "p99": run.quantile(0.99) if run else 0.0,

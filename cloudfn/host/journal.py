@@ -6,7 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from cloudfn.events import Event, FileSink, write_all
 
@@ -42,7 +42,8 @@ class AppLog:
     """What the workers of an app print, through all its versions: a sink of events (`cloudfn app logs`)."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
+        self._watchers: tuple[Callable[[], object], ...] = ()
         self._size = path.stat().st_size if path.exists() else 0
         self._file = FileSink(path)
 
@@ -51,9 +52,20 @@ class AppLog:
         self._size += len(getattr(event, "data", b"")) + 200
         if self._size > MAX_SIZE:
             self._file.close()
-            turn(self._path)
-            self._file = FileSink(self._path)
+            turn(self.path)
+            self._file = FileSink(self.path)
             self._size = 0
+        for watcher in self._watchers:
+            watcher()
+
+    def watch(self, watcher: Callable[[], object]) -> Callable[[], None]:
+        """Have `watcher` called, on any thread, after each event; returns what ends that."""
+        self._watchers = (*self._watchers, watcher)
+
+        def stop() -> None:
+            self._watchers = tuple(other for other in self._watchers if other is not watcher)
+
+        return stop
 
     def close(self) -> None:
         self._file.close()

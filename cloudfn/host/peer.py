@@ -65,10 +65,13 @@ class Peer:
         answer: dict[str, Any]
         out: Sequence[bytes] = ()
         try:
-            ask = _REQUESTS.get(message["op"])
-            if ask is None:
+            ask, own = _REQUESTS.get(message["op"]), self._host.requests.get(message["op"])
+            if ask is not None:
+                answer, out = await ask(self._host, self, message, buffers)
+            elif own is not None:
+                answer = await own(message)
+            else:
                 raise ProtocolError(f"the host knows no request {message['op'][:50]!r}")
-            answer, out = await ask(self._host, self, message, buffers)
         except Error as error:
             answer = {"error": {"type": type(error).__name__, "message": error.message, "hint": error.hint}}
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -250,8 +253,7 @@ async def _status(host: Host, peer: Peer, message: Mapping[str, Any], buffers: S
 
 
 async def _metrics(host: Host, peer: Peer, message: Mapping[str, Any], buffers: Sequence[Any]) -> Answer:
-    await host.render_metrics()
-    return {"text": host.metrics_text}, ()
+    return {"text": await host.all_metrics()}, ()
 
 
 async def _run(host: Host, peer: Peer, message: Mapping[str, Any], buffers: Sequence[Any]) -> Answer:

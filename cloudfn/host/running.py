@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _TAKE_WAIT = 30.0  # seconds; ended early when something comes
 _TRY_AGAIN = 1.0  # seconds after the disk was full
 _MAX_BACKOFF = 60.0  # seconds between attempts to start an agent
+_ASK_PATIENCE = 2.0  # seconds for an agent to say what it does
 _DRAIN_EXTRA = 60.0  # seconds beyond the longest timeout that an old version may take to end
 
 
@@ -53,6 +54,7 @@ class Running:
         self._loop = asyncio.get_running_loop()
         self._session: Session | None = None
         self._opening = asyncio.Lock()
+        self._asking = asyncio.Lock()
         self._flights: dict[tuple[int, int], Flight] = {}
         self._calls: WeakValueDictionary[tuple[int, Dispatcher], DurableCall] = WeakValueDictionary()  # of the flights
         self._by_tag: defaultdict[str, int] = defaultdict(int)
@@ -85,6 +87,25 @@ class Running:
     def workers(self) -> dict[str, int]:
         """Worker processes of each function."""
         return dict(self._session.workers) if self._session is not None else {}
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Of each function: inputs that were taken and wait for a worker, and worker processes."""
+        if self._session is None:
+            return {}
+        states, workers = self._session.reporter.states, dict(self._session.workers)
+        tags = {*states, *workers}
+        return {tag: (states[tag].queued if tag in states else 0, workers.get(tag, 0)) for tag in tags}
+
+    async def ask_agent(self, op: str) -> dict[str, Any]:
+        """What its agent answers to `status` or `metrics`; nothing where it has none that answers."""
+        if self._session is None or self._session.ended is not None:
+            return {}
+        async with self._asking:  # answers go by their names
+            try:
+                answer = asyncio.wrap_future(self._session.ask_agent(op))
+                return await asyncio.wait_for(answer, _ASK_PATIENCE)
+            except (Error, asyncio.TimeoutError):  # it ends this moment
+                return {}
 
     # -- inputs
 

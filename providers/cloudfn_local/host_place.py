@@ -37,6 +37,7 @@ _READY_VARIABLE = "CLOUDFN_HOST_READY"  # number of the descriptor that the host
 _START_PATIENCE = 120.0  # seconds; a loaded machine that has just booted
 _LOOKS = 10
 _PATH_LIMIT = 100  # bytes of a Unix socket's path, a little below the kernel's own limit
+_PREFIXES = ("CLOUDFN_", "OTEL_")
 _PASSED = ("XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "PYTHONPATH")
 _UNIT = "cloudfn-host.service"
 
@@ -291,7 +292,7 @@ def host_command() -> list[str]:
 
 def host_environment() -> dict[str, str]:
     """What the host inherits: no credentials, as a worker."""
-    kept = {name: value for name, value in os.environ.items() if name.startswith("CLOUDFN_") or name in _PASSED}
+    kept = {name: value for name, value in os.environ.items() if name.startswith(_PREFIXES) or name in _PASSED}
     kept.pop("CLOUDFN_TRACEBACK", None)
     return {**base_environment(), **kept}
 

@@ -31,12 +31,17 @@ CREATE INDEX IF NOT EXISTS inputs_waiting ON inputs (app, tag, not_before, seq) 
 CREATE TABLE IF NOT EXISTS results (
     call INTEGER NOT NULL, idx INTEGER NOT NULL, status INTEGER NOT NULL, finished REAL NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (call, idx));
+CREATE INDEX IF NOT EXISTS results_failed ON results (call) WHERE status = 1;
 CREATE TABLE IF NOT EXISTS dead (
     call INTEGER NOT NULL, idx INTEGER NOT NULL, app TEXT NOT NULL, tag TEXT NOT NULL, died REAL NOT NULL,
     reason TEXT NOT NULL, receives INTEGER NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (call, idx));
 UPDATE inputs SET taken = 0 WHERE taken = 1;
 """  # the last line: whoever had taken something is gone with the process before
 
+_INFO = (
+    "total, done, finished, cancelled, expired,"
+    " (SELECT COUNT(*) FROM results WHERE results.call = calls.id AND results.status = 1)"
+)
 _CALL = "calls.id, calls.app, calls.tag, method, parameters, overrides, created, keep, source"
 
 
@@ -203,8 +208,7 @@ class SQLiteQueue(DurableQueue):
     async def calls(self, app: str, limit: int = 100) -> list[CallInfo]:
         def work(db: sqlite3.Connection) -> list[CallInfo]:
             rows = db.execute(
-                f"SELECT {_CALL}, total, done, finished, cancelled, expired FROM calls WHERE app = ?"
-                " ORDER BY created DESC, id LIMIT ?",
+                f"SELECT {_CALL}, {_INFO} FROM calls WHERE app = ? ORDER BY created DESC, id LIMIT ?",
                 (app, limit),
             )
             return [_call_info(row) for row in rows]
@@ -323,9 +327,7 @@ def _result(db: sqlite3.Connection, id: int, index: int) -> Result | None:
 
 
 def _info(db: sqlite3.Connection, id: int) -> CallInfo:
-    row = db.execute(
-        f"SELECT {_CALL}, total, done, finished, cancelled, expired FROM calls WHERE id = ?", (id,)
-    ).fetchone()
+    row = db.execute(f"SELECT {_CALL}, {_INFO} FROM calls WHERE id = ?", (id,)).fetchone()
     if row is None:
         raise NotFoundError(
             f"there is no call {_public(id)}", hint="It was never made here, or it ended more than a month ago."
@@ -334,8 +336,9 @@ def _info(db: sqlite3.Connection, id: int) -> CallInfo:
 
 
 def _call_info(row: Sequence[object]) -> CallInfo:
-    total, done, finished, cancelled, expired = row[9:]
-    return CallInfo(_call(row[:9]), total, done, finished, bool(cancelled), bool(expired))  # type: ignore[arg-type]
+    total, done, finished, cancelled, expired, failed = row[9:]
+    ended = (finished, bool(cancelled), bool(expired), failed)
+    return CallInfo(_call(row[:9]), total, done, *ended)  # type: ignore[arg-type]
 
 
 def _call(row: Sequence[object]) -> Call:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from cloudfn_agent.slots import SIZE, Slot, SlotMemory, writer
+from cloudfn_agent.slots import SIZE, TIMES, Slot, SlotMemory, writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,16 +23,21 @@ def test_what_is_written_is_read(steps: list[tuple[float, int, int, int, float]]
     slot, other = SlotMemory(), SlotMemory()
     mine = writer(os.dup(slot.descriptor))
     slot.handed_over()
-    done, busy = 0, 0.0
+    done, busy, times = 0, 0.0, [0] * TIMES
     for started, call, index, running, seconds in steps:
         mine.begin(started, call, index, running)
         assert slot.read()[:4] == (started, call, index, running)
-        mine.end(started + seconds, seconds, running - 1)
+        if running == 1:
+            mine.end(started + seconds, seconds)
+        else:
+            mine.end_some(started + seconds, seconds, running - 1, [seconds])
         done, busy = done + 1, busy + seconds
+        times[int(seconds * 1e6).bit_length()] += 1
         seen = slot.read()
         assert (seen.running, seen.done, seen.finished) == (running - 1, done, started + seconds)
-        assert seen.busy == pytest.approx(busy)
-    assert other.read() == Slot(0.0, 0, 0, 0, 0, 0.0, 0.0)
+        assert seen.busy == slot.ran() == pytest.approx(busy)
+        assert list(slot.times()) == times
+    assert other.read() == Slot(0.0, 0, 0, 0, 0, 0.0, 0.0, 0.0)
     other.handed_over()
 
 

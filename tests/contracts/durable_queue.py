@@ -132,6 +132,17 @@ class DurableQueueContract:
 
         self.run(place, test)
 
+    def test_a_call_knows_how_many_of_its_inputs_failed(self, place: Place) -> None:
+        async def test(queue: DurableQueue) -> None:
+            await queue.put(call(), [b"a", b"b", b"c"])
+            ends = [ok(), Result(wire.ERROR, pack(b"e")), Result(wire.CANCELLED, pack(b""))]
+            for taken, end in zip(await queue.take("app", "f", 3), ends, strict=True):
+                await queue.complete(taken.key, end)
+            assert (await queue.info(1)).failed == 1
+            assert [info.failed for info in await queue.calls("app")] == [1]
+
+        self.run(place, test)
+
     def test_results_are_waited_for(self, place: Place) -> None:
         async def test(queue: DurableQueue) -> None:
             await queue.put(call(), PAYLOADS[:1])
