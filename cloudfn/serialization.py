@@ -115,6 +115,8 @@ def dumps(obj: object, what: str = "") -> tuple[bytes, list[pickle.PickleBuffer]
 
 def dumps_in_band(obj: object, what: str = "") -> bytes:
     """As `dumps`, all in one."""
+    if type(obj) in ATOMS:  # a new pickler would cost ten times as much
+        return pickle.dumps(obj, 5)
     return _dumps(Encoder(in_band=True), obj, what)[0]
 
 

@@ -104,9 +104,10 @@ class Reader:
         head = _parse(bytes(data[at : at + size]))
         at += size
         parts = []
-        for part in sizes:
-            parts.append(bytes(data[at : at + part]))
-            at += part
+        with memoryview(data) as view:
+            for part in sizes:
+                parts.append(bytes(view[at : at + part]))
+                at += part
         del data[:end]
         return head, parts
 
