@@ -16,8 +16,8 @@ from cloudfn.exception import InvalidError, ProtocolError
 
 Event = dict[str, Any]
 
-PIECE_SIZE = 1 << 18  # bytes of a body that travel in one message at most
-WINDOW = 1 << 20  # bytes that may be on their way to a receiver who has not used them up yet
+PIECE_SIZE = 1 << 17  # bytes of a body that travel in one message at most
+WINDOW = 1 << 19  # bytes that may be on their way to a receiver who has not used them up yet
 COST = 64  # bytes that a message counts for beyond its content
 
 _HEAD = struct.Struct("<IBB")  # bytes that follow this number, kind, flag

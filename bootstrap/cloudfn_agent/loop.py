@@ -158,6 +158,7 @@ class LoopWorker:
         self._threads = ThreadPoolExecutor(max_workers=max(work.spec.scaling.max_inputs, 1))
         self._thread_lock = threading.Lock()
         self._stopped = asyncio.Event()
+        self._late: list[Running] = []  # came after that; given back at the end, because at once they would come again
         self._preempted = False  # the machine goes away: what is interrupted goes back, to run elsewhere
         self._busy_since = 0.0
 
@@ -174,6 +175,8 @@ class LoopWorker:
             lease.give_back([(r.job.call, r.job.input) for r in waiting])
         tasks = [running.task for running in self._inputs.values() if running.task]
         await asyncio.gather(*tasks, return_exceptions=True)
+        for running in self._late:
+            running.lease.give_back([(running.job.call, running.job.input)])
         while any(lease.blocked for lease in self._leases.values()):
             await asyncio.sleep(0.005)  # the last results are on their way out
         for lease in self._leases.values():
@@ -254,6 +257,9 @@ class LoopWorker:
 
     def _accept(self, lease: LoopLease, job: Job) -> None:
         running = Running(lease, job)
+        if self._stopped.is_set():
+            self._late.append(running)
+            return
         self._inputs[lease.token, job.call, job.input] = running
         method = self._methods[job.method][0]
         if method.web:

@@ -17,6 +17,7 @@ from signs import append, forget_peak, lines, peak, resident, wait_for_line
 from web_client import Answer, answer, ask, begin, chunks, run, start
 
 import cloudfn
+from cloudfn.asgi_message import PIECE_SIZE, WINDOW
 from cloudfn.exception import ExecutionError, FunctionTimeoutError, InvalidError, WorkerDiedError
 
 pytestmark = pytest.mark.xdist_group("web_asgi")
@@ -327,7 +328,7 @@ def test_events_come_when_they_are_sent(log):
     assert run(work()) == [b"data: 0\n\n", b"data: 1\n\n", b"data: 2\n\n"]
 
 
-@pytest.mark.parametrize("size", [0, 1, (1 << 18) + 1, 5_000_000])
+@pytest.mark.parametrize("size", [0, 1, PIECE_SIZE + 1, 5_000_000])
 def test_a_body_in_one_piece_is_cut_and_comes_whole(size):
     assert ask(routes, "GET", f"/whole?{size}").body == bytes(size)
     body = os.urandom(size)
@@ -376,7 +377,7 @@ def test_a_slow_client_slows_its_own_answer_and_no_other(log):
         for _ in range(20):
             assert (await answer(begin(routes, "GET", "/whole?100000"))).status == 200
         sent = len(lines(log))
-        assert sent <= (1 << 20) / (1 << 16) + 1, "no more than the window"
+        assert sent <= WINDOW / (1 << 16) + 1, "no more than the window"
         for _ in range(40):
             await slow.receive()
         while len(lines(log)) <= sent:

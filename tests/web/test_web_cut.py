@@ -11,6 +11,7 @@ import pytest
 from web_client import answer, begin, chunks, run, start
 
 import cloudfn
+from cloudfn.asgi_message import PIECE_SIZE
 
 if TYPE_CHECKING:
     from cutting_proxy import Proxy
@@ -62,8 +63,8 @@ def test_bodies_over_cuts(proxy: Proxy, seed: int) -> None:
             await exchange.send({"type": "http.request", "body": piece, "more_body": number < len(pieces)})
         body = (await getting).body
         for piece in pieces:
-            for at in range(0, len(piece), 1 << 18):
-                seen.update(piece[at : at + (1 << 18)])
+            for at in range(0, len(piece), PIECE_SIZE):
+                seen.update(piece[at : at + PIECE_SIZE])
                 expected += seen.digest()
         assert body == expected
 
