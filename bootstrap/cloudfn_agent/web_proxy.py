@@ -77,6 +77,9 @@ class Proxy:
     def _url(self, scope: dict[str, Any]) -> URL | None:
         """Where a request goes: to our server, whatever a client writes; None for a path that would lead elsewhere."""
         path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
+        root = scope.get("root_path", "")
+        if root and (path == root or path.startswith(f"{root}/")):  # the server behind knows nothing of it
+            path = path[len(root) :] or "/"
         query = scope.get("query_string", b"").decode("latin-1")
         if not path.startswith("/"):  # "@elsewhere.example/" would make a user's name of our address
             return None
@@ -148,11 +151,15 @@ def _passed(scope: dict[str, Any], but: frozenset[bytes] = frozenset()) -> list[
     """Headers for the user's server: the request's, without what belongs to its connection, and whom it is from."""
     listed = [(name.lower(), value) for name, value in scope["headers"]]
     named = {name.strip().lower() for key, value in listed if key == b"connection" for name in value.split(b",")}
-    drop = _HOP_BY_HOP | named | but | {b"x-forwarded-for", b"x-forwarded-proto"}
+    drop = _HOP_BY_HOP | named | but | {b"x-forwarded-for"}
     passed = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in listed if name not in drop]
-    passed.append(("x-forwarded-proto", scope.get("scheme", "http").replace("ws", "http")))
-    if scope.get("client"):
-        passed.append(("x-forwarded-for", scope["client"][0]))
+    came_by = [value.decode("latin-1") for name, value in listed if name == b"x-forwarded-for"]
+    if scope.get("client"):  # last, behind what the client may have made up
+        passed.append(("x-forwarded-for", ", ".join([*came_by, scope["client"][0]])))
+    if not any(name == "x-forwarded-proto" for name, _ in passed):
+        passed.append(("x-forwarded-proto", scope.get("scheme", "http").replace("ws", "http")))
+    if scope.get("root_path"):
+        passed.append(("x-forwarded-prefix", scope["root_path"]))
     return passed
 
 

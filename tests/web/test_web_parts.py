@@ -108,11 +108,18 @@ def test_odd_paths_arrive_as_they_are(path: bytes) -> None:
     assert head.split(b" ")[1] == path + b"?q=%20"
 
 
-def test_a_client_cannot_say_who_it_is() -> None:
-    forged = [(b"x-forwarded-for", b"10.0.0.1"), (b"X-Forwarded-Proto", b"gopher"), (b"connection", b"x-secret")]
+def test_a_prefix_of_the_url_stays_with_the_gateway() -> None:
+    for path, at in ((b"/shop-files/a%20b", b"/a%20b"), (b"/shop-files", b"/"), (b"/shop-filesx", b"/shop-filesx")):
+        _, (head,) = through_proxy(raw_path=path, root_path="/shop-files")
+        assert head.split(b" ")[1] == at
+        assert b"x-forwarded-prefix: /shop-files" in head.lower()
+
+
+def test_whom_a_request_is_from_comes_last() -> None:
+    forged = [(b"x-forwarded-for", b"10.0.0.1"), (b"connection", b"x-secret")]
     _, (head,) = through_proxy(headers=[*forged, (b"x-secret", b"1"), (b"te", b"trailers"), (b"host", b"a.test")])
     lines = head.lower().split(b"\r\n")
-    assert b"x-forwarded-for: 192.0.2.1" in lines
+    assert b"x-forwarded-for: 10.0.0.1, 192.0.2.1" in lines
     assert b"x-forwarded-proto: https" in lines
     assert b"host: a.test" in lines
     assert not [line for line in lines if line.startswith((b"x-secret", b"te:"))]
