@@ -152,6 +152,7 @@ class Host:
             await asyncio.sleep(_TICK)
             now = time.monotonic()
             await asyncio.gather(*(running.tick(now, self._idle) for running in list(self._apps.values())))
+            await asyncio.gather(*(running.look() for running in list(self._apps.values())))
             depths = await self.render_metrics()
             self.history.look(time.time(), self._loads(depths))
             if now - swept > _SWEEP:
@@ -173,10 +174,12 @@ class Host:
         """What there is of each function's inputs. Of those that were handed out, some wait with us for a worker."""
         loads = {(depth.app, depth.tag): Load(depth.waiting, depth.taken, depth.dead) for depth in depths}
         for app, running in self._apps.items():
+            ran = running.inputs()
             for tag, (waiting, workers) in running.counts().items():
                 load = loads.get((app, tag), Load())
                 held = min(waiting, load.running)
-                loads[app, tag] = Load(load.waiting + held, load.running - held, load.dead, workers)
+                runs = max(load.running - held, ran.get(tag, (0, 0))[0])
+                loads[app, tag] = Load(load.waiting + held, runs, load.dead, workers)
         return loads
 
     def _workers(self) -> list[tuple[str, str, int]]:
@@ -369,6 +372,7 @@ class Host:
 
     def _functions(self, app: str, running: Running | None, loads: Mapping[Key, Load]) -> list[dict[str, Any]]:
         tags = {f.spec.tag for f in running.version.functions} if running else set()
+        inputs = running.inputs() if running else {}
         listed = []
         for tag in sorted(tags | {tag for name, tag in loads if name == app}):
             load = loads.get((app, tag), Load())
@@ -379,6 +383,7 @@ class Host:
                     "function": tag,
                     **load._asdict(),
                     "ended": ended,
+                    "inputs": inputs.get(tag, (0, 0))[1],
                     "p50": run.quantile(0.5) if run else 0.0,
                     "p99": run.quantile(0.99) if run else 0.0,
                 }

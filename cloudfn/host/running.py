@@ -46,6 +46,7 @@ class Running:
     ) -> None:
         self.version = version
         self.starts = 0
+        self.seen: dict[str, Any] = {}  # what its agent said of itself at the last look
         self.problem = ""  # why no agent could be started, at the last attempt
         self.closed = asyncio.Event()
         self._host = host
@@ -95,6 +96,14 @@ class Running:
         states, workers = self._session.reporter.states, dict(self._session.workers)
         tags = {*states, *workers}
         return {tag: (states[tag].queued if tag in states else 0, workers.get(tag, 0)) for tag in tags}
+
+    async def look(self) -> None:
+        """See what its agent does, for others too, who call it directly."""
+        self.seen = await self.ask_agent("status")
+
+    def inputs(self) -> dict[str, tuple[int, int]]:
+        """Of each function, at the last look: inputs that run, and that ended since its agent began."""
+        return {f["tag"]: (f["running"], f["done"] + f["failed"]) for f in self.seen.get("functions", ())}
 
     async def ask_agent(self, op: str) -> dict[str, Any]:
         """What its agent answers to `status` or `metrics`; nothing where it has none that answers."""

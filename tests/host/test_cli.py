@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import stat
 import time
@@ -108,6 +109,20 @@ def test_the_host_is_seen_ended_and_started(deployed: Folder, host: HostOfTest) 
     assert "does not run" in call(deployed, "host", "stop")
     assert "The host runs" in call(deployed, "host", "start")
     assert "demo version 1" in call(deployed, "host", "status")
+
+
+def test_the_page_opens_by_a_link_that_no_argument_holds(deployed: Folder, host: HostOfTest) -> None:
+    (line,) = [line for line in call(deployed, "host", "status").splitlines() if line.startswith("page: ")]
+    address = line.split()[1]
+    assert f"{address}#/apps/demo" in call(deployed, "deploy", "nightly.py")
+    link = re.escape(address) + r"#ticket=[\w-]{43}"
+    assert re.fullmatch(link + "\n", call(deployed, "host", "open", "--print"))
+    out, _ = deployed.run("open", command="host", BROWSER="echo told %s")
+    shown, told = out.splitlines()
+    assert re.fullmatch(link, shown)
+    path = Path(told.removeprefix("told file://"))
+    assert shown in path.read_text() and stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert f"targets: ['{address.split('/')[2]}']" in call(deployed, "host", "metrics", "--scrape")
 
 
 def test_the_unit_for_systemd(host: HostOfTest, folder: Folder, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def test_apps_functions_calls_and_plots(seen: Seen, host: HostOfTest, tmp_path: 
     app.deploy()
     for i in range(3):
         function("say").spawn(f"hello {i}").get(timeout=60)
+    function("say").remote("past the host")
     with pytest.raises(ValueError, match="on purpose"):
         function("fail").spawn("on purpose").get(timeout=60)
     held = function("work").spawn(str(tmp_path / "go"))
@@ -50,7 +51,9 @@ def test_apps_functions_calls_and_plots(seen: Seen, host: HostOfTest, tmp_path: 
     expect(page.get_by_role("heading", name="shop")).to_contain_text("version 1")
     expect(page.get_by_role("row", name=re.compile("^work"))).to_have_text(re.compile(r"work\s*1\s*1\s*1"))
     expect(page.get_by_role("row", name=re.compile("^nightly"))).to_contain_text("0 2 * * * (Europe/Paris)")
-    seen.picture("functions-first")
+    said = page.get_by_role("row", name=re.compile("^say")).locator("td")
+    expect(said.nth(4)).to_have_text("3")  # durable ones
+    expect(said.nth(8)).to_have_text("4")  # all
     ended = page.locator("figure", has_text="Inputs that ended").locator("path.running").first
     expect(ended).to_have_attribute("data-most", re.compile("[1-9]"))
     latency = page.locator("figure", has_text="Latency").locator("path.running").first

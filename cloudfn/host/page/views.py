@@ -40,7 +40,7 @@ async def overview(host: Host) -> dict[str, Any]:
         }
         for entry in entries
     ]
-    return {**status, "schedules": schedules, "machine": machine(), "workers": await workers(host)}
+    return {**status, "schedules": schedules, "machine": machine(), "workers": workers(host)}
 
 
 def machine() -> dict[str, Any]:
@@ -67,12 +67,11 @@ def _memory() -> tuple[int | None, int | None]:
         return None, None
 
 
-async def workers(host: Host) -> list[dict[str, Any]]:
+def workers(host: Host) -> list[dict[str, Any]]:
     """The worker processes of every app that has an agent now."""
     found = []
     for app, running in sorted(host.apps.items()):
-        status = await running.ask_agent("status")
-        for worker in status.get("workers", ()):
+        for worker in running.seen.get("workers", ()):
             found.append({"app": app, **{name: worker[name] for name in ("name", "pid", "function", "state")}})
     return found
 

@@ -51,12 +51,13 @@ function functions(state, found) {
         failed ? h("span", { class: "bad" }, count(failed)) : "0",
         duration(f.p50),
         duration(f.p99),
+        count(f.inputs),
         timed ? h("span", { title: timed.upcoming.map((at) => moment(at)).join("\n") }, schedule(timed), h("br"), h("span", { class: "quiet" }, timed.upcoming.length ? `next ${until(timed.upcoming[0], state.now())}` : "")) : h("span", { class: "quiet" }, "none"),
       ],
     };
   });
-  const heads = ["Function", "#Waiting", "#Running", "#Workers", "#Done", "#Failed", "#Half take up to", "#99 % up to", "Schedule"];
-  return [tiles(found.functions), plots(state, found), h("h2", null, "Functions"), table("functions", heads, rows), note(found)];
+  const heads = ["Function", "#Waiting", "#Running", "#Workers", "#Done", "#Failed", "#Half take up to", "#99 % up to", "#All inputs", "Schedule"];
+  return [tiles(found.functions), plots(state, found), h("h2", null, "Functions"), table("functions", heads, rows), note()];
 }
 
 // Of a web function, or of the methods of a class that are.
@@ -66,8 +67,8 @@ function urls(found, name) {
     .map(([, url]) => h("div", null, h("a", { href: url, class: "mono", rel: "noreferrer noopener", target: "_blank" }, url)));
 }
 
-const note = (found) =>
-  h("p", { class: "quiet" }, `Counted are durable inputs: those of spawn and of schedules. From a program: cloudfn.Function.from_name("${found.app}", "${found.functions[0]?.function ?? "…"}").spawn(…)`);
+const note = () =>
+  h("p", { class: "quiet" }, `Running counts every input. "All inputs" are those that ended since the app's agent started, of remote and map too; everything else is of durable inputs: what spawn and schedules make.`);
 
 function plots(state, found) {
   const { step, keep } = state.plots;
@@ -109,7 +110,7 @@ function calls(state, found) {
   const listed = state.selected?.calls;
   if (!listed) return h("p", { class: "quiet" }, "Loading…");
   if (!listed.length)
-    return h("div", { class: "empty" }, h("p", null, "No call was kept yet. spawn and schedules make calls that are listed here; remote waits for its result and leaves no trace."), note(found));
+    return h("div", { class: "empty" }, h("p", null, "No call was kept yet. spawn and schedules make calls that are listed here; remote waits for its result and leaves no trace."), h("pre", null, `cloudfn.Function.from_name("${found.app}", "${found.functions[0]?.function ?? "…"}").spawn(…)`));
   const now = state.now();
   const rows = listed.map((call) => ({
     key: call.call,

@@ -16,7 +16,7 @@ export class LogView {
     this.lines = h("div", { class: "lines", tabindex: 0, role: "log", "aria-label": `What ${app} prints` });
     this.lines.onscroll = () => this.#follow(this.lines.scrollHeight - this.lines.scrollTop - this.lines.clientHeight < 24);
     this.empty = h("p", { class: "empty" }, "Nothing was printed yet. What the app's functions print shows here at once.");
-    this.button = h("button", { type: "button", click: () => this.#follow(true, true) }, "Newest line");
+    this.button = h("button", { type: "button", hidden: true, click: () => this.#follow(true, true) }, "Newest line");
     this.count = h("span", { class: "quiet" });
     const search = h("input", {
       type: "search",
