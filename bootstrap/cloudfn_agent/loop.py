@@ -135,6 +135,7 @@ class Running:
         self.lease = lease
         self.job = job
         self.task: asyncio.Task[None] | None = None
+        self.entered = False  # the task has begun, so that it hears of a cancellation
         self.thread: int | None = None  # where its synchronous code runs
         self.started: float | None = None
         self.conversation: Conversation | None = None  # where it is a web request
@@ -309,6 +310,9 @@ class LoopWorker:
                 return
         if running.task:
             running.task.cancel()
+            if not running.entered:  # nothing of it will ever run, not even what would answer
+                for other in [other for other in self._inputs.values() if other.task is running.task]:
+                    self._answer_cancelled(other)
         else:  # it waits in a batch
             self._batches.get(running.job.method, [running]).remove(running)
             self._answer_cancelled(running)
@@ -328,6 +332,8 @@ class LoopWorker:
 
     async def _serve(self, batch: list[Running]) -> None:
         started = time.monotonic()
+        for running in batch:
+            running.entered = True
         try:
             async with self._room:
                 started = time.monotonic()

@@ -92,6 +92,13 @@ class Answers:
             put(f"{place}/release")
         await self.say(send, b"released")
 
+    async def blocks(self, scope: Any, receive: Any, send: Any) -> None:
+        """Nothing else goes on in this worker until the test lets it."""
+        place = scope["query_string"].decode()
+        put(f"{place}/runs")
+        wait_for(f"{place}/release")
+        await self.say(send, b"released")
+
     async def background(self, scope: Any, receive: Any, send: Any) -> None:
         await self.say(send, b"answered")
         place = scope["query_string"].decode()
@@ -178,6 +185,13 @@ def locked() -> Any:
 @cloudfn.asgi_app()
 def alone() -> Any:
     """One request at a time."""
+    return Answers()
+
+
+@app.function(max_containers=1)
+@cloudfn.concurrent(max_inputs=20)
+@cloudfn.asgi_app()
+def single() -> Any:
     return Answers()
 
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import websockets
 from asking import connect, head, raw, read
-from gateway_app import alone, answers, app, broken, locked, plain, short
+from gateway_app import alone, answers, app, broken, locked, plain, short, single
 from marks import put, until, wait_for
 from websockets.asyncio.client import connect as websocket
 
@@ -282,6 +282,24 @@ def test_a_client_that_hangs_up_in_the_middle_of_its_body(tmp_path: Path) -> Non
     wait_for(tmp_path / "gone")
     access = last("/held")
     assert (access.status, access.received) == (499, 4)
+
+
+def test_a_client_that_hangs_up_before_its_request_is_looked_at(client: httpx.Client, tmp_path: Path) -> None:
+    blocking = threading.Thread(target=client.get, args=(url(single, f"/blocks?{tmp_path}"),))
+    blocking.start()
+    wait_for(tmp_path / "runs")
+    with connect(url()) as sock:
+        sock.sendall(head(url(single), path="/hello"))
+        until(lambda: gateway.on_loop(lambda: open_inputs("single")) == 2, "it is at the worker")
+    until(lambda: any(access.path.endswith("/hello") and access.status == 499 for access in seen))
+    put(tmp_path / "release")
+    blocking.join()
+    until(lambda: gateway.on_loop(lambda: open_inputs("single")) == 0, "its lease has nothing to do")
+
+
+def open_inputs(tag: str) -> int:
+    """Inputs of a function that are at a worker."""
+    return sum(d._roster.open for d in app.sessions[-1]._by_pool.values() if d.spec.tag == tag)
 
 
 @pytest.mark.parametrize(
