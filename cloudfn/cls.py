@@ -256,6 +256,8 @@ def make(app: Owner, obj: Any, options: Options) -> Cls:
         if member.web is not None:
             partial_function.check_web(member, options, bool(member.is_generator), is_method=True)
     schema = parameters.install_constructor(user_cls)
+    if any(member.web for member in members.values()):
+        _check_default(user_cls, schema)
     methods = {
         name: partial_function.is_generator(member.raw) if member.is_generator is None else member.is_generator
         for name, member in members.items()
@@ -273,6 +275,24 @@ def make(app: Owner, obj: Any, options: Options) -> Cls:
     )
     setattr(user_cls, CLS, cls)
     return cls
+
+
+def _check_default(user_cls: type, schema: parameters.Schema) -> None:
+    """Raises `InvalidError` for a class with web functions of which no instance can be made without arguments: requests
+    have none, and a stranger must not make workers by naming some."""
+    needed = [name for name, parameter in schema.items() if parameter.required]
+    if not schema:
+        try:
+            inspect.signature(user_cls).bind()
+        except TypeError as error:
+            needed = [str(error)]
+        except ValueError:  # written in C, without a signature
+            pass
+    if needed:
+        raise InvalidError(
+            f"Web functions of '{user_cls.__name__}' cannot answer: an instance needs arguments ({', '.join(needed)}).",
+            hint="Give each a default: requests go to the instance without arguments.",
+        )
 
 
 class Obj:

@@ -167,3 +167,23 @@ def test_a_method_without_self(app):
         class Model:
             @cloudfn.asgi_app()
             def web(): ...
+
+
+def test_a_class_that_needs_arguments(app):
+    with pytest.raises(InvalidError, match=r"Web functions of 'Model' cannot answer: .*\(size\)"):
+
+        @app.cls(serialized=True)
+        class Model:
+            size: int = cloudfn.parameter()
+
+            @cloudfn.asgi_app()
+            def web(self): ...
+
+    with pytest.raises(InvalidError, match="'Other' cannot answer: .*'size'"):
+
+        @app.cls(serialized=True)
+        class Other:
+            def __init__(self, size): ...
+
+            @cloudfn.asgi_app()
+            def web(self): ...
