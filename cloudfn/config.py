@@ -309,6 +309,7 @@ _CHECKS: dict[str, _Check] = {
     "spot": _choice("never", "prefer", "only"),
     "max_machines": _whole(1, 1000),
     "idle_timeout": _seconds,
+    "machine_timeout": _seconds,
     "disk_gib": _whole(10, 16_000),
     "log_retention": _whole(1, 3650),
     "tags": _strings,

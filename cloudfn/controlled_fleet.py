@@ -72,6 +72,7 @@ class _Claim:
     Attributes:
         machines: so many; 0 releases it.
         due: when the controller is asked next (monotonic).
+        deadline: epoch seconds until which a first machine must be there; None while there is one.
         told: the latest word, so that it is told once.
     """
 
@@ -80,6 +81,7 @@ class _Claim:
         self.id = uuid.uuid4().hex
         self.machines = 0
         self.due = 0.0
+        self.deadline: float | None = None
         self.told: Waiting | None = None
         self.asked = False
 
@@ -93,6 +95,7 @@ class ControlledFleet(Fleet):
         where: the way to a machine; raises `InvalidError` while it has none.
         register: makes our SSH key known and returns the environment's key; called once, before the first claim.
         record: of the run; closed with the fleet.
+        patience: seconds that what waits for a first machine waits; then it hears why none came.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class ControlledFleet(Fleet):
         where: Where,
         register: Callable[[], bytes],
         record: RunRecord | None = None,
+        patience: float = 3600.0,
     ) -> None:
         self._ask = ask
         self._stack = stack
@@ -110,6 +114,7 @@ class ControlledFleet(Fleet):
         self._where = where
         self._register = register
         self._record = record
+        self._patience = patience
         self.log_path = record.log_path if record else None
         self._key = b""
         self._claims: dict[tuple[str, ...], _Claim] = {}
@@ -221,6 +226,10 @@ class ControlledFleet(Fleet):
             if not wanted:
                 del self._claims[claim.need.groups]
             claim.due = time.monotonic() + _RENEW
+        if self._serves(claim):
+            claim.deadline = None
+        elif claim.deadline is None:
+            claim.deadline = time.time() + self._patience
         try:
             if not wanted:
                 self._ask("release", id=claim.id)
@@ -235,6 +244,7 @@ class ControlledFleet(Fleet):
                 groups=list(claim.need.groups),
                 machines=wanted,
                 ttl=TTL,
+                deadline=claim.deadline,
                 app=self._stack.app,
                 function=", ".join(claim.need.functions)[:200],
             )
@@ -246,14 +256,19 @@ class ControlledFleet(Fleet):
 
     def _not_answered(self, claim: _Claim, error: Error) -> None:
         """Machines that are up go on; only what waits for one learns of it."""
-        served = any(machine.group in claim.need.groups for machine in self.machines())
-        if isinstance(error, _FINAL) and not served:
+        late = claim.deadline is not None and time.time() > claim.deadline
+        if (late or isinstance(error, _FINAL)) and not self._serves(claim):
             self._drop(claim)
             self._tell(Refused(claim.need, error))
             return
         with self._changed:
             claim.due = max(claim.due, time.monotonic() + random.uniform(0.5, 1.0) * _RENEW / 2)
         self._tell_waiting(claim, str(error.message), "controller")
+
+    def _serves(self, claim: _Claim) -> bool:
+        """Whether there is a machine for it, and a road to that."""
+        with self._changed:
+            return any(m.group in claim.need.groups and m.tunnel.is_open for m in self._machines.values())
 
     def _drop(self, claim: _Claim) -> None:
         with self._changed:

@@ -65,6 +65,7 @@ class Settings:
         spot: "never", "prefer" (spot first, on-demand behind it) or "only".
         max_machines: most machines of a group whose functions set no `max_containers`; keeps the worst case finite.
         idle_timeout: seconds without input after which a machine goes.
+        machine_timeout: seconds that calls wait for a first machine, before they fail and say why none came.
         disk_gib: root disk of each machine in GiB, where functions ask for no more.
         log_retention: days that logs are kept.
         tags: more tags (labels) on every resource.
@@ -81,6 +82,7 @@ class Settings:
     spot: str = "never"
     max_machines: int = 10
     idle_timeout: float = 600.0
+    machine_timeout: float = 3600.0
     disk_gib: int = 100
     log_retention: int = 30
     network: NetworkSettings = NetworkSettings()

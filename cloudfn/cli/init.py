@@ -31,6 +31,9 @@ provider = "{provider}"
 # Seconds without input after which a machine goes.
 # idle_timeout = 600
 
+# Seconds that calls wait for a first machine, before they fail and say why none came.
+# machine_timeout = 3600
+
 # Root disk of each machine, in GiB.
 # disk_gib = 100
 

@@ -45,6 +45,7 @@ class AWSProvider(HasFleet):
             lambda said: fleet.destination(stack.descriptor, said),
             lambda: stack.register(own),
             RunRecord(app, stack.descriptor.stack),
+            self._settings.machine_timeout,
         )
 
     def machines(self, app: str) -> AWSMachines:

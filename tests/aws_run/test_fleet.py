@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from typing import Any, Callable
 
 import pytest
@@ -102,11 +103,11 @@ class Told:
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 3600.0) -> None:
         self.controller, self.road = Controller(), FakeRoad()
         road: Any = self.road
         self.registered = 0
-        self.fleet = ControlledFleet(self.controller, STACK, road, destination, self._register)
+        self.fleet = ControlledFleet(self.controller, STACK, road, destination, self._register, patience=patience)
         self.told = Told(self.fleet)
 
     def _register(self) -> bytes:
@@ -218,6 +219,39 @@ def test_what_will_not_pass_is_a_refusal_where_nothing_is_up(bench: Bench, error
     bench.controller.error = error
     bench.fleet.want(NEED, 1)
     assert bench.told.next(Refused).error is error
+
+
+def test_who_waits_for_a_first_machine_waits_until_the_deadline_only(bench: Bench) -> None:
+    before = time.time()
+    bench.fleet.want(NEED, 1)
+    first = bench.controller.wait_for("claim")["deadline"]
+    assert before + 3600 <= first <= time.time() + 3600
+    assert bench.controller.wait_for("claim")["deadline"] == first
+    bench.controller.machines = [machine()]
+    bench.told.next(MachineUp)
+    while bench.controller.wait_for("claim")["deadline"] is not None:
+        pass
+    bench.controller.machines = []
+    bench.told.next(MachineDown)
+    while (again := bench.controller.wait_for("claim")["deadline"]) is None:
+        pass
+    assert again >= first
+
+
+def test_a_controller_that_is_not_reached_until_the_deadline_is_a_refusal() -> None:
+    bench = Bench(patience=0.0)
+    bench.controller.error = ConnectionError("nobody answers")
+    bench.fleet.want(NEED, 1)
+    assert bench.told.next(Refused).error is bench.controller.error
+    bench.fleet.close()
+
+
+def test_a_machine_whose_road_is_closed_serves_nobody(bench: Bench) -> None:
+    bench.controller.machines = [machine()]
+    bench.fleet.want(NEED, 1)
+    bench.told.next(MachineUp).machine.close()  # whoever used it has given it up
+    bench.controller.error = AuthError("expired")
+    assert bench.told.next(Refused).error is bench.controller.error
 
 
 def test_credentials_that_expire_leave_machines_as_they_are(bench: Bench) -> None:
