@@ -242,6 +242,12 @@ class MachineLife:
 
     async def _try_to_leave(self, reason: str) -> None:
         """Close the door, look again whether nobody came, ask; and open it again where the answer is no."""
+        heard = await self.beat()  # so that the ledger has everything
+        if self._draining is not None:  # it is told to go anyway
+            return
+        if not heard and reason != "unheard":  # nobody could answer, and callers may come meanwhile
+            self._asked = self._clock()
+            return
         self._agent.pause()
         before = self._agent.watch.activity()
         if not before.idle:
@@ -249,7 +255,6 @@ class MachineLife:
             return
         granted = False
         try:
-            await self.beat()  # so that the ledger has everything
             answer = await self._off_loop(lambda: self._controller.ask("leave", reason=reason))
             granted = bool(answer.get("granted"))
         except _FAILURES as error:

@@ -292,6 +292,10 @@ def main() -> None:
     boot = None
     try:
         boot = Boot(json.loads(Path(sys.argv[1]).read_text()))
+        if len(sys.argv) > 2:  # the user data failed before it came to start us; that is its log
+            boot.stage = "user data"
+            give_up(boot, Path(sys.argv[2]).read_text(errors="replace"))
+            return
         starts = RUN / "starts"
         number = len(starts.read_text()) if starts.exists() else 0
         starts.write_text("x" * (number + 1))

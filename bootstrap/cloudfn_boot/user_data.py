@@ -45,6 +45,19 @@ unit() {
 }
 unit cloudfn-deadman -p Restart=always -p StartLimitIntervalSec=0 -p OOMScoreAdjust=-1000 /bin/sh /run/cloudfn/deadman
 
+cat > /run/cloudfn/config.json <<'END'
+@CONFIG@
+END
+cat > /run/cloudfn/bootstrap.py <<'END'
+@BOOTSTRAP@
+END
+run="/usr/bin/python3 -I -S /run/cloudfn/bootstrap.py /run/cloudfn/config.json"
+
+# What fails from here on is told to whoever waits for this machine, and the machine goes.
+exec 3>&2 2> /run/cloudfn/boot.log
+trap '{ s=$?; set +x; } 2> /dev/null; [ $s = 0 ] || { cat /run/cloudfn/boot.log >&3; $run /run/cloudfn/boot.log; }' EXIT
+set -x
+
 # sshd, before it starts: one host key, of this boot only, and no way in but by keys that the controller names.
 ssh-keygen -q -t ed25519 -N '' -C cloudfn -f /run/cloudfn/ssh_host_ed25519_key
 cat > /etc/ssh/sshd_config.d/00-cloudfn.conf <<'END'
@@ -53,15 +66,8 @@ END
 grep -q '^Include /etc/ssh/sshd_config.d' /etc/ssh/sshd_config ||
   sed -i '1i Include /etc/ssh/sshd_config.d/*.conf' /etc/ssh/sshd_config
 
-cat > /run/cloudfn/config.json <<'END'
-@CONFIG@
-END
-cat > /run/cloudfn/bootstrap.py <<'END'
-@BOOTSTRAP@
-END
 unit cloudfn-agent -p After=network.target -p Restart=on-failure -p KillMode=mixed -p Delegate=yes \
-  -p TimeoutStopSec=@STOP@ -p OOMScoreAdjust=-900 -p TasksMax=infinity -p LimitNOFILE=1048576 \
-  /usr/bin/python3 -I -S /run/cloudfn/bootstrap.py /run/cloudfn/config.json
+  -p TimeoutStopSec=@STOP@ -p OOMScoreAdjust=-900 -p TasksMax=infinity -p LimitNOFILE=1048576 $run
 systemctl --no-block try-reload-or-restart ssh.service || :
 """
 

@@ -206,6 +206,18 @@ def test_it_closes_the_door_before_it_asks_and_opens_it_when_it_must_stay(tmp_pa
     run(story, tmp_path)
 
 
+def test_the_door_stays_open_while_nobody_hears_it(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.cloud.answers["heartbeat"] = OSError("unreachable")
+        await world.pass_time(601.0)
+        assert world.agent.calls == [] and "leave" not in world.cloud.kinds()
+        world.cloud.answers = {"leave": {"granted": False}}
+        await world.pass_time(31.0)
+        assert world.agent.calls == ["pause", "unpause"]
+
+    run(story, tmp_path)
+
+
 def test_somebody_who_comes_at_the_last_moment_is_served(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         pause = world.agent.pause
