@@ -8,9 +8,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc)
+from machine_room.cloud_clock import CloudClock
 
 
 @dataclass
@@ -21,14 +19,17 @@ class Activity:
     description: str
     cause: str
     details: dict[str, Any]
+    clock: CloudClock
     status: str = "InProgress"
     message: str = ""
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    started: datetime.datetime = field(default_factory=_now)
     ended: datetime.datetime | None = None
 
+    def __post_init__(self) -> None:
+        self.started = self.clock.datetime()
+
     def end(self, status: str, message: str = "") -> None:
-        self.status, self.message, self.ended = status, message, _now()
+        self.status, self.message, self.ended = status, message, self.clock.datetime()
 
     def answer(self) -> dict[str, Any]:
         """As `DescribeScalingActivities` has it."""

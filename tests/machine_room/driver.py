@@ -12,10 +12,12 @@ import importlib.util
 import json
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import cloudfn
 from cloudfn import controlled_fleet
+from cloudfn.client import current
 
 _writing = threading.Lock()
 
@@ -41,6 +43,7 @@ def serve(app: Any, request: dict[str, Any]) -> None:
 
 def main() -> None:
     path, ttl = sys.argv[1], float(sys.argv[2])
+    current.choose(Path.cwd())
     controlled_fleet.TTL, controlled_fleet._RENEW = ttl, ttl / 4
     spec = importlib.util.spec_from_file_location("app", path)
     assert spec is not None and spec.loader is not None

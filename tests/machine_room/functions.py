@@ -25,6 +25,7 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.scheduler.models import scheduler_backends
 
 from machine_room import authority
+from machine_room.cloud_clock import CloudClock
 from machine_room.events import Events
 from machine_room.identity import Keys, Principal, Refused
 
@@ -45,7 +46,10 @@ class Functions:
         environment: what a run gets besides its role's keys and its own variables.
     """
 
-    def __init__(self, host: str, folder: Path, keys: Keys, events: Events, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, host: str, folder: Path, keys: Keys, events: Events, clock: CloudClock, environment: Mapping[str, str]
+    ) -> None:
+        self._clock = clock
         self._host, self._folder, self._keys, self._events = host, folder, keys, events
         self._environment = dict(environment)
         self._lock = threading.Lock()
@@ -107,12 +111,13 @@ class Functions:
                 function = _Function(stored, code, digest, self._folder / name, environment, self._keys)
                 function.amend(self.facts)
                 self._running[name] = function
-        return function.run(event)
+        return function.run(event, self._clock.ahead)
 
     def called(self, name: str, region: str, request: Request) -> tuple[int, str]:
         """What the function's address answers: status and body."""
         try:
             if self.down.is_set():
+                self._events.add("unanswered", request.source)
                 return 502, '{"Message": "Bad Gateway"}'
             principal = self._keys.verify(request.method, request.url, request.headers, request.body, "lambda")
             self._check(principal, name, region)
@@ -199,7 +204,7 @@ class _Function:
         if facts and path.exists():
             path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
 
-    def run(self, event: Any) -> Any:
+    def run(self, event: Any, ahead: float) -> Any:
         with self._slots:
             with self._lock:
                 process = self._warm.pop() if self._warm else None
@@ -208,7 +213,7 @@ class _Function:
                 role = self._keys.role(self._role, self._name)
                 command = [sys.executable, "-I", str(_WORKER), str(self._folder), self._handler, self._arn]
                 process = _Process(command, {**self._environment, **role.environment}, self._log)
-            answer = process.ask(event, self._timeout)
+            answer = process.ask({"event": event, "ahead": ahead}, self._timeout)
             with self._lock:
                 keep = answer is not None and not self._closed
                 if keep:
@@ -243,10 +248,10 @@ class _Process:
             self._answers.put(line)
         self._answers.put("")
 
-    def ask(self, event: Any, seconds: float) -> dict[str, Any] | None:
+    def ask(self, asked: dict[str, Any], seconds: float) -> dict[str, Any] | None:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(event) + "\n")
+            self._process.stdin.write(json.dumps(asked) + "\n")
             self._process.stdin.flush()
             line = self._answers.get(timeout=seconds)
         except (OSError, queue.Empty):

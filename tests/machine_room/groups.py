@@ -26,6 +26,7 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.responses import ActionResult, EmptyResult
 
 from machine_room.activities import Activity, Refusal
+from machine_room.cloud_clock import CloudClock
 from machine_room.events import Events
 
 LAUNCHING = "autoscaling:EC2_INSTANCE_LAUNCHING"
@@ -37,7 +38,7 @@ _ALIVE = ("pending", "running")
 class Machines(Protocol):
     """What a group asks of EC2."""
 
-    def refusal(self, group: FakeAutoScalingGroup) -> Refusal | None: ...
+    def refusal(self, group: FakeAutoScalingGroup, zone: str) -> Refusal | None: ...
 
     def launch(self, group: FakeAutoScalingGroup) -> Any:
         """A new instance of moto's, pending; it is running when its state says so."""
@@ -75,13 +76,14 @@ class Groups:
         retry: seconds until a refused launch is tried again; AWS takes its time.
     """
 
-    def __init__(self, events: Events, machines: Machines) -> None:
+    def __init__(self, events: Events, machines: Machines, clock: CloudClock) -> None:
         self.lock = threading.RLock()
         self.retry = 2.0
         self._wake = threading.Condition(self.lock)
         self._dirty = False
         self._events = events
         self._machines = machines
+        self._clock = clock
         self._members: dict[str, _Member] = {}
         self._activities: list[Activity] = []
         self._retry_at: dict[str, float] = {}
@@ -314,11 +316,13 @@ class Groups:
             self._forget(member)
 
     def _launch(self, group: FakeAutoScalingGroup) -> bool:
-        details = {"Subnet ID": group.vpc_zone_identifier, "Availability Zone": group.availability_zones[0]}
+        # What one zone refuses is tried in the next one.
+        zone = group.availability_zones[len(self.activities(group.name)) % len(group.availability_zones)]
+        details = {"Subnet ID": group.vpc_zone_identifier, "Availability Zone": zone}
         cause = "an instance was started in response to a difference between desired and actual capacity"
-        activity = Activity(group.name, "Launching a new EC2 instance.", cause, details)
+        activity = Activity(group.name, "Launching a new EC2 instance.", cause, details, self._clock)
         self._activities.append(activity)
-        if refusal := self._machines.refusal(group):
+        if refusal := self._machines.refusal(group, zone):
             activity.end("Failed", refusal.message)
             self._retry_at[group.name] = time.monotonic() + self.retry
             self._events.add("launch-failed", group.name, code=refusal.code)
@@ -371,7 +375,7 @@ class Groups:
         if member.activity.ended is None:
             member.activity.end("Cancelled")
         name, id = member.state.auto_scaling_group_name, member.state.instance_id
-        member.activity = Activity(name, f"Terminating EC2 instance: {id}", cause, {})
+        member.activity = Activity(name, f"Terminating EC2 instance: {id}", cause, {}, self._clock)
         self._activities.append(member.activity)
         member.wait = None
         member.state.lifecycle_state = "Terminating"

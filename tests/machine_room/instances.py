@@ -6,7 +6,6 @@ import base64
 import copy
 import datetime
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from moto.ec2.models.instances import Instance, StateReason
 
 from machine_room import metadata
 from machine_room.activities import Refusal
+from machine_room.cloud_clock import CloudClock
 from machine_room.events import Events
 from machine_room.faults import Faults
 from machine_room.groups import Groups
@@ -41,9 +41,17 @@ class Instances:
     groups: Groups
 
     def __init__(
-        self, root: Path, folder: Path, network: Network, imds: Metadata, keys: Keys, events: Events, faults: Faults
+        self,
+        root: Path,
+        folder: Path,
+        network: Network,
+        imds: Metadata,
+        keys: Keys,
+        events: Events,
+        faults: Faults,
+        clock: CloudClock,
     ) -> None:
-        self._root, self._folder = root, folder
+        self._root, self._folder, self._clock = root, folder, clock
         self._network, self._imds, self._keys, self._events, self.faults = network, imds, keys, events, faults
         self.notary = Notary()
         self.machines: dict[str, Machine] = {}
@@ -84,8 +92,8 @@ class Instances:
 
     # -- what groups ask for -----------------------------------------------------------------------------------------
 
-    def refusal(self, group: Any) -> Refusal | None:
-        return self.faults.refusal(group.name, group.instance_type, group.availability_zones[0], _is_spot(group))
+    def refusal(self, group: Any, zone: str) -> Refusal | None:
+        return self.faults.refusal(group.name, group.instance_type, zone, _is_spot(group))
 
     def launch(self, group: Any) -> Instance:
         data = _template(group)
@@ -119,7 +127,7 @@ class Instances:
             metadata_options=data.get("MetadataOptions"),
         )
         instance: Instance = reservation.instances[0]
-        instance.launch_time = instance.launch_time.replace(microsecond=0)
+        instance.launch_time = self._clock.datetime().replace(microsecond=0, tzinfo=None)
         _set(instance, "pending")
         if profile := data.get("IamInstanceProfile"):
             name = profile.get("Name") or profile["Arn"].rpartition("/")[2]
@@ -210,7 +218,7 @@ class Instances:
         self.groups.touch()
 
     def _costs_no_more(self, instance: Instance) -> None:
-        now = self._ends.setdefault(instance.id, float(int(time.time())))
+        now = self._ends.setdefault(instance.id, float(int(self._clock.now())))
         stamp = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
         instance._reason = f"User initiated ({stamp:%Y-%m-%d %H:%M:%S} GMT)"
 

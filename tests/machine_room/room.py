@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -33,6 +32,7 @@ from engine.plugin import PluginHost
 
 from machine_room import functions, janitor
 from machine_room.account import Account
+from machine_room.cloud_clock import CloudClock
 from machine_room.events import Events
 from machine_room.faults import Faults
 from machine_room.functions import Clock, Functions
@@ -60,6 +60,7 @@ class Room:
         functions: Lambda.
         keys: IAM.
         clock: the schedule of the controller; it runs when it is started.
+        cloud_clock: the cloud's time; see `pass_time`.
         overlay: quotas, and what IAM's simulator denies.
         user: an administrator of the account, whose keys `environment` holds.
     """
@@ -77,6 +78,7 @@ class Room:
         self.folder = janitor.claim()
         self._clean.callback(janitor.give_back, self.folder)
         self.events, self.faults, self.keys = Events(), Faults(), Keys()
+        self.cloud_clock = CloudClock()
         self.network = Network()
         self._clean.callback(self.network.close)
         metadata = Metadata(self.network.listen(METADATA_ADDRESS, 80))
@@ -90,16 +92,24 @@ class Room:
         self.overlay = Overlay()
         self.overlay.install(patches)
         self.instances = Instances(
-            root(), self.folder / "machines", self.network, metadata, self.keys, self.events, self.faults
+            root(),
+            self.folder / "machines",
+            self.network,
+            metadata,
+            self.keys,
+            self.events,
+            self.faults,
+            self.cloud_clock,
         )
         self._clean.callback(self.instances.close)
-        self.groups = self.instances.groups = Groups(self.events, self.instances)
+        self.groups = self.instances.groups = Groups(self.events, self.instances, self.cloud_clock)
         self._clean.callback(self.groups.close)
         self.functions = Functions(
             self.network.host,
             self.folder / "functions",
             self.keys,
             self.events,
+            self.cloud_clock,
             functions.environment(self.endpoint) | {"CLOUDFN_ROOM_CERTIFICATE": self.instances.notary.certificate},
         )
         self._clean.callback(self.functions.close)
@@ -233,16 +243,21 @@ class Room:
         total = 0.0
         for instance in self.instances.all():
             started, ended = self.instances.seconds(instance.id)
-            total += (ended or time.time()) - started
+            total += (ended or self.cloud_clock.now()) - started
         return total
 
     def today(self) -> str:
         """The day of the bill, in UTC."""
-        return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
+        return self.cloud_clock.datetime().strftime("%Y-%m-%d")
 
     def tick(self) -> list[Any]:
         """One minute of the schedule passes."""
         return self.functions.tick()
+
+    def pass_time(self, seconds: float) -> None:
+        """So much time passes at once, in the cloud: for the controller, for what it sees there, and on the bill."""
+        self.events.add("time", "", passed=seconds)
+        self.cloud_clock.ahead += seconds
 
     # -- what happens ------------------------------------------------------------------------------------------------
 

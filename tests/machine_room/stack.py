@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 from machine_room.identity import Principal
 from machine_room.room import Room
 
 CLAIM_TTL = 12.0
 """Seconds."""
+FOREVER = 10_000_000
+"""Seconds that a client waits for a first machine: tests let hours pass in the cloud."""
 _DRIVER = Path(__file__).with_name("driver.py")
 SETTINGS = """\
 provider = "aws"
@@ -39,6 +42,8 @@ class Stack:
         folder: the project's.
         outputs: of the stack.
         user: somebody who may call, and nothing else.
+        since: the day on which it came up.
+        clients: all that were started.
     """
 
     room: Room
@@ -46,15 +51,28 @@ class Stack:
     file: str
     outputs: dict[str, Any]
     user: Principal
+    since: str
+    clients: list[Client] = field(default_factory=list)
+    _started: int = 0
 
     @property
     def url(self) -> str:
         return str(self.outputs["controller_url"])
 
     @property
+    def agent(self) -> str:
+        """SHA-256 of the agent's bundle."""
+        listed = self.room.client("s3").list_objects_v2(Bucket=self.outputs["bucket"], Prefix="agent/")
+        (found,) = listed["Contents"]
+        return str(found["Key"]).removeprefix("agent/")
+
+    @property
     def groups(self) -> list[str]:
-        """Names in the plan, in the order in which functions want them."""
-        return list(self.outputs["groups"])
+        """Names in the plan, in the order in which the functions want them, which is the same for all."""
+        store = self.room.client("s3")
+        said = json.loads(store.get_object(Bucket=self.outputs["bucket"], Key="stack.json")["Body"].read())
+        (groups,) = {tuple(place["groups"]) for place in said["functions"].values()}
+        return list(groups)
 
     def described(self) -> list[dict[str, Any]]:
         """The groups, as AWS has them."""
@@ -71,8 +89,17 @@ class Stack:
         """As the controller sees them."""
         return [machine for machine in self.ask("machines")["machines"] if machine["state"] != "gone"]
 
-    def client(self, name: str = "client") -> Client:
-        return Client(self, name)
+    def client(self, user: Principal | None = None, **settings: Any) -> Client:
+        """A user's program, started.
+
+        Args:
+            user: whose; by default `user`.
+            settings: of its own, beside those that the stack was made with.
+        """
+        self._started += 1
+        made = Client(self, f"{self.outputs['plan']['app']}-client-{self._started}", user or self.user, settings)
+        self.clients.append(made)
+        return made
 
     def is_at_zero(self) -> bool:
         return not self.room.living() and all(
@@ -99,23 +126,30 @@ def up(
     assert done.returncode == 0, done.stderr
     outputs = json.loads(done.stdout)
     stack = str(outputs["plan"]["app"])
-    return Stack(room, folder, file, outputs, room.caller(f"{stack}-user", outputs["roles"]["call"]))
+    return Stack(room, folder, file, outputs, room.caller(f"{stack}-user", outputs["roles"]["call"]), room.today())
 
 
 class Client:
     """A user's program, running. What it prints and what its calls bring are events of the room, about its name."""
 
-    def __init__(self, stack: Stack, name: str) -> None:
+    def __init__(self, stack: Stack, name: str, user: Principal, settings: Mapping[str, Any]) -> None:
         self.name = name
         self._room = stack.room
         self._number = 0
+        self.killed = False
         self.printed: list[str] = []
         state = stack.folder / f"state-{name}"
         state.mkdir(exist_ok=True)
-        environment = stack.room.environment_of(stack.user) | {"CLOUDFN_STATE_DIR": str(state)}
+        environment = stack.room.environment_of(user) | {"CLOUDFN_STATE_DIR": str(state)}
+        folder = stack.folder / name
+        folder.mkdir()
+        shutil.copy(stack.folder / stack.file, folder)
+        settings = {"machine_timeout": FOREVER, **settings}
+        lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
+        (folder / "cloudfn.toml").write_text(lines + (stack.folder / "cloudfn.toml").read_text())
         self._process = subprocess.Popen(
             [sys.executable, str(_DRIVER), stack.file, str(CLAIM_TTL)],
-            cwd=stack.folder,
+            cwd=folder,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -161,6 +195,9 @@ class Client:
         self._send(id=self._number, map=function, args=list(inputs))
         return self._number
 
+    def answered(self, number: int) -> bool:
+        return any(event.detail.get("id") == number for event in self._room.events.all("client", self.name))
+
     def outcome(self, number: int, seconds: float = 120) -> dict[str, Any]:
         """What a call brought: {"result"} or {"error", "text"}.
 
@@ -177,10 +214,24 @@ class Client:
     def has_printed(self, text: str, seconds: float = 120) -> None:
         """Waits for a line with this in it."""
         what = f"{self.name} never printed {text!r}"
-        self._room.wait_until(lambda: any(text in line for line in list(self.printed)), seconds, what)
+        self._room.wait_until(lambda: self.times_printed(text) or not self.runs, seconds, what)
+        assert self.times_printed(text), f"{what}, and has ended"
+
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def calls(self) -> range:
+        """Numbers of all that it has begun."""
+        return range(1, self._number + 1)
+
+    def times_printed(self, text: str) -> int:
+        return sum(text in line for line in list(self.printed))
 
     def kill(self) -> None:
         """kill -9."""
+        self.killed = True
         self._process.kill()
         self._process.wait()
 
