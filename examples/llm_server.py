@@ -1,9 +1,12 @@
-"""A language model that is loaded once in each worker, as a class.
+"""A language model that is loaded once in each worker, as a class, and an endpoint that calls it.
 
     cloudfn run examples/llm_server.py --prompt "The capital of France is"
+    cloudfn serve examples/llm_server.py                                         # prints the endpoint's URL
+    curl $URL -H "Content-Type: application/json" -d '{"prompt": "The capital of France is"}'
 
-`@modal.enter()` runs when a worker starts, and `concurrency_limit` (the old name of `max_containers`) is how many
-workers there are at most. The model is the one of text_generation.py.
+`@modal.enter()` runs when a worker starts. `concurrency_limit` and `web_endpoint` are old names, of `max_containers`
+and `fastapi_endpoint`. The endpoint runs in your own Python, which needs `cloudfn[web]`. The model is the one of
+text_generation.py.
 """
 
 import cloudfn as modal
@@ -37,6 +40,13 @@ class LLMServer:
     def generate(self, prompt: str) -> str:
         output = self.llm.handle_completions({"prompt": prompt, "temperature": 0, "max_tokens": 40})
         return output["choices"][0]["text"].strip()
+
+
+@app.function()
+@modal.web_endpoint(method="POST")
+def inference_endpoint(request: dict) -> dict:
+    server = LLMServer()
+    return {"response": server.generate.remote(request["prompt"])}
 
 
 @app.local_entrypoint()

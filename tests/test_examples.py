@@ -7,14 +7,21 @@ import json
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import textwrap
+import time
 import zipfile
 import zlib
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
+import psutil
 import pytest
 from storage.bucket_server import BucketServer
 
@@ -297,3 +304,91 @@ def test_bucket_to_volume() -> None:
         assert index == {"beach.png": [64, 64], "hill.png": [64, 64]}
     finally:
         server.close()
+
+
+def url_in(text: str, function: str) -> str:
+    """The URL that a command has printed for a web function, as one that needs no names of hosts."""
+    url = next(
+        line.partition(": ")[2].strip() for line in text.splitlines() if line.strip().startswith(f"{function}: ")
+    )
+    parts = urlsplit(url)
+    assert parts.hostname
+    return url if parts.hostname == "127.0.0.1" else f"http://127.0.0.1:{parts.port}/{parts.hostname.partition('.')[0]}"
+
+
+def test_llm_server_answers_a_post() -> None:
+    command = [sys.executable, "-m", "cloudfn", "serve", "--port", "0", "examples/llm_server.py"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as serving:
+        try:
+            assert serving.stdout
+            url = url_in(serving.stdout.readline(), "inference_endpoint")
+            request = {"prompt": "The capital of France is"}
+            answer = httpx.post(url, json=request, timeout=300, trust_env=False)
+            assert answer.status_code == 200 and answer.json()["response"].startswith("Paris")
+            assert httpx.get(url, timeout=300, trust_env=False).status_code == 405
+        finally:
+            serving.send_signal(signal.SIGINT)
+
+
+class NotesService:
+    """The deployed example, asked over HTTP, and its host."""
+
+    def __init__(self, text: str, place: Any) -> None:
+        self.url = url_in(text, "web")
+        self.place = place
+
+    def ask(self, method: str, path: str, text: str | None = None) -> tuple[int, str]:
+        headers = {"Content-Type": "text/plain"}
+        answer = httpx.request(method, self.url + path, content=text, headers=headers, timeout=300, trust_env=False)
+        return answer.status_code, answer.text
+
+    def end(self) -> None:
+        """kill -9 of the host, of its agent and of the workers: of everything at once, as a power cut would."""
+        host = psutil.Process(self.place._pid())
+        family = [host, *host.children(recursive=True)]
+        for process in family:
+            process.kill()
+        psutil.wait_procs(family, timeout=60)
+
+    def start_after_a_night(self) -> None:
+        """As if the machine had been off since yesterday."""
+        path = Path(self.place.name) / "schedules.json"
+        schedules = json.loads(path.read_text())
+        for entry in schedules:
+            entry["anchor"] = (datetime.fromisoformat(entry["anchor"]) - timedelta(days=1)).isoformat()
+        path.write_text(json.dumps(schedules))
+        run_command("host", "start")
+
+
+@pytest.mark.machine
+@pytest.mark.slow
+def test_notes_service() -> None:
+    """It answers HTTP, works at night, keeps its files, and is still right after everything was killed."""
+    from cloudfn_local.host_place import LocalHostPlace
+
+    place = LocalHostPlace()
+    try:
+        service = NotesService(run_command("deploy", "examples/notes_service.py").stdout, place)
+        assert service.ask("PUT", "/notes/groceries", "bread and tea") == (200, "kept\n")
+        assert service.ask("PUT", "/notes/todo", "water the plants") == (200, "kept\n")
+        assert service.ask("GET", "/notes/groceries") == (200, "bread and tea")
+        assert service.ask("GET", "/notes/nothing")[0] == 404
+        assert service.ask("PUT", "/notes/..%2Fdigest.txt", "mine")[0] in (404, 422)
+        assert service.ask("GET", "/digest")[0] == 404  # the night is still to come
+        service.end()
+        run_command("host", "start")
+        assert service.ask("GET", "/notes/groceries") == (200, "bread and tea")
+        assert service.ask("PUT", "/notes/groceries", "bread, tea and jam") == (200, "kept\n")
+        service.end()
+        service.start_after_a_night()
+        deadline = time.monotonic() + 120
+        while (found := service.ask("GET", "/digest"))[0] == 404 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert found == (200, "2 notes, 7 words\n")
+        assert service.ask("GET", "/notes/groceries") == (200, "bread, tea and jam")
+        assert "notes-service version 2" in run_command("deploy", "examples/notes_service.py").stdout
+        assert service.ask("GET", "/notes/todo") == (200, "water the plants")
+        listed = run_command("volume", "ls", "notes-service", "notes").stdout.split()
+        assert listed == ["notes/groceries", "notes/todo"]
+    finally:
+        place.stop(30.0)
