@@ -16,6 +16,8 @@ from cloudfn.cli.ps import duration
 from cloudfn.client import current
 from cloudfn.exception import ResourceUnavailableError, UnimplementedError
 
+_START_SECONDS = 30.0
+
 
 @click.group()
 def host() -> None:
@@ -114,6 +116,12 @@ def install(only_print: bool) -> None:
                 hint="Run it yourself in a login session of this user (over SSH: `loginctl enable-linger` first).",
             )
         click.echo(f"ran {' '.join(command)}")
+    if not place.runs_soon(_START_SECONDS):
+        raise ResourceUnavailableError(
+            f"systemd was told to start the host, which does not answer after {_START_SECONDS:.0f} s.",
+            hint="See `journalctl --user --unit cloudfn-host`.",
+        )
+    click.echo("The host runs.")
 
 
 @host.command()

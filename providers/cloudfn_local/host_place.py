@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import getpass
 import json
 import os
 import shutil
@@ -40,6 +41,7 @@ _PATH_LIMIT = 100  # bytes of a Unix socket's path, a little below the kernel's 
 _PREFIXES = ("CLOUDFN_", "OTEL_")
 _PASSED = ("XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "PYTHONPATH")
 _UNIT = "cloudfn-host.service"
+_LINGERING = Path("/var/lib/systemd/linger")  # a file for each user whose units run without a login
 
 
 class LocalHostPlace:
@@ -164,6 +166,7 @@ class LocalHostPlace:
             (
                 "[Unit]",
                 "Description=cloudfn host: deployed apps, schedules and durable calls",
+                "StartLimitIntervalSec=0",  # for as long as another host has the seat, it tries again
                 "",
                 "[Service]",
                 f"ExecStart={command}",
@@ -188,11 +191,19 @@ class LocalHostPlace:
             write_file(path, self.unit().encode())
         except OSError as error:
             raise PermissionDeniedError(f"the unit {path} cannot be written: {error.strerror}") from error
-        return path, [
-            ["systemctl", "--user", "daemon-reload"],
-            ["systemctl", "--user", "enable", "--now", _UNIT],
-            ["loginctl", "enable-linger"],  # so that it runs before anybody has logged in
-        ]
+        commands = [["systemctl", "--user", "daemon-reload"], ["systemctl", "--user", "enable", "--now", _UNIT]]
+        if not (_LINGERING / getpass.getuser()).exists():
+            commands.append(["loginctl", "enable-linger"])  # so that it runs before anybody has logged in
+        return path, commands
+
+    def runs_soon(self, seconds: float) -> bool:
+        """Whether a host that somebody else starts answers within this time."""
+        deadline = time.monotonic() + seconds
+        while self.find() is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
 
 
 class LocalHostSeat:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import stat
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from cloudfn_local.host_place import LocalHostPlace
 from project_folder import Folder
 
 from host.conftest import HostOfTest
@@ -134,6 +137,17 @@ def test_the_unit_for_systemd(host: HostOfTest, folder: Folder, tmp_path: Path) 
     assert "systemd is not here" in err
     unit = tmp_path / "systemd" / "user" / "cloudfn-host.service"
     assert "ExecStart=" in unit.read_text() and stat.S_IMODE(unit.stat().st_mode) == 0o600
+
+
+@pytest.mark.machine
+def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own check, which needs no systemd that runs; with a state folder that has to be quoted."""
+    monkeypatch.setenv("CLOUDFN_STATE_DIR", str(tmp_path / 'of "ann", 100%'))
+    unit = tmp_path / "cloudfn-host.service"
+    unit.write_text(LocalHostPlace().unit())
+    command = ["systemd-analyze", "verify", "--user", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)})
+    assert [line for line in done.stderr.splitlines() if "cloudfn-host" in line] == []
 
 
 def test_a_detached_run_outlives_its_terminal(host: HostOfTest, folder: Folder, tmp_path: Path) -> None:
