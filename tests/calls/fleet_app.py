@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 from events import append, wait_for
 
@@ -64,3 +64,17 @@ def far(x: int) -> int:
 @app.function()
 def calls_far(x: int) -> int:
     return far.remote(x)
+
+
+@app.function()
+@cloudfn.asgi_app()
+def echo():
+    async def served(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        more = True
+        while more:
+            event = await receive()
+            more = event["more_body"]
+            await send({"type": "http.response.body", "body": event["body"].upper(), "more_body": more})
+
+    return served

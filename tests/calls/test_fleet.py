@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 import threading
@@ -11,7 +12,7 @@ from typing import Any, Iterator
 
 import pytest
 from events import lines
-from fleet_app import app, batch, calls_far, count_up, double, hold, meet, outer
+from fleet_app import app, batch, calls_far, count_up, double, echo, hold, meet, outer
 from loopback_fleet import LoopbackCloud
 
 from cloudfn import output
@@ -266,3 +267,28 @@ def test_two_sessions_share_a_machine_and_nothing_else(cloud: LoopbackCloud) -> 
         assert double.remote(2) == 4
         assert machine.process.poll() is None
     assert machine.process.poll() is None
+
+
+def test_a_web_request_wakes_a_machine_and_streams(running: LoopbackCloud) -> None:
+    async def work() -> bytes:
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+        exchange = app.sessions[-1].exchange(echo._target, scope, b"a" * 100_000, True)
+
+        async def upload() -> None:
+            for letter in b"bcdefghij":
+                body = bytes([letter]) * 300_000
+                await exchange.send({"type": "http.request", "body": body, "more_body": letter != b"j"[0]})
+
+        sending = asyncio.ensure_future(upload())
+        await asyncio.to_thread(running.wait_wanted, 1)
+        running.start()
+        assert (await exchange.receive())["status"] == 200
+        body, more = b"", True
+        while more:
+            event = await exchange.receive()
+            body, more = body + event["body"], event["more_body"]
+        await sending
+        return body
+
+    expected = b"A" * 100_000 + b"".join(bytes([letter]) * 300_000 for letter in b"BCDEFGHIJ")
+    assert asyncio.run(asyncio.wait_for(work(), 60)) == expected
