@@ -154,6 +154,7 @@ class LoopWorker:
         self._leases: dict[str, LoopLease] = {}
         self._inputs: dict[tuple[str, int, int], Running] = {}
         self._room = asyncio.Semaphore(work.spec.scaling.max_inputs)
+        self._begun: dict[Running, None] = {}  # the oldest first
         self._batches: dict[int, list[Running]] = {}
         self._batch_timers: dict[int, asyncio.TimerHandle] = {}
         self._threads = ThreadPoolExecutor(max_workers=max(work.spec.scaling.max_inputs, 1))
@@ -442,8 +443,7 @@ class LoopWorker:
 
     async def _settle(self, batch: list[Running]) -> None:
         """Commit to volumes where no other input could be in the midst of a file; the last one commits for all."""
-        others = (running for running in self._inputs.values() if running not in batch)
-        if self._work.settle and not any(running.started is not None for running in others):
+        if self._work.settle and len(self._begun) == len(batch):
             await self.loop.run_in_executor(None, self._work.settle)
 
     def _send_value(self, running: Running, value: Any, title: str, status: int, micros: int) -> None:
@@ -493,10 +493,11 @@ class LoopWorker:
 
     def _begin(self, batch: list[Running]) -> None:
         now = time.monotonic()
-        if not any(r.started is not None for r in self._inputs.values()):
+        if not self._begun:
             self._busy_since = now
         for running in batch:
             running.started = now
+            self._begun[running] = None
         self._show()
 
     def _end(self, batch: list[Running]) -> None:
@@ -504,16 +505,15 @@ class LoopWorker:
         times = [now - running.started for running in batch if running.started is not None]
         for running in batch:
             running.started = None
-        rest = [r for r in self._inputs.values() if r.started is not None]
-        busy = 0.0 if rest else now - self._busy_since
-        self._work.slot.end_some(now, busy, len(rest), times)
+            del self._begun[running]
+        busy = 0.0 if self._begun else now - self._busy_since
+        self._work.slot.end_some(now, busy, len(self._begun), times)
         if execution.on_ended is not None:
             for running in batch:
                 execution.on_ended(running.job.call, running.job.input)
-        if rest:
+        if self._begun:
             self._show()
 
     def _show(self) -> None:
-        started = [r for r in self._inputs.values() if r.started is not None]
-        oldest = min(started, key=lambda r: r.started or 0.0)
-        self._work.slot.begin(oldest.started or 0.0, oldest.job.call, oldest.job.input, len(started))
+        oldest = next(iter(self._begun))
+        self._work.slot.begin(oldest.started or 0.0, oldest.job.call, oldest.job.input, len(self._begun))
