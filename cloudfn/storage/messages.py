@@ -22,6 +22,7 @@ MAX_HEAD = 1 << 26
 MAX_PARTS = 1 << 17
 MAX_PART = 1 << 30
 CHUNK = 1 << 20  # bytes of a file in one message
+SMALL = 1 << 18  # bytes up to which a file travels with others in one message
 
 Part = bytes | bytearray | memoryview
 

@@ -6,16 +6,17 @@ import json
 import os
 from functools import cache
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Sequence
 
 from cloudfn import execution
 from cloudfn.record import dataclass
 from cloudfn.storage.door import DoorRoad
 from cloudfn.storage.link import Conversation, Link, converse
-from cloudfn.storage.messages import Request
+from cloudfn.storage.messages import SMALL, Request
 from cloudfn.storage.stores import Entry
 
 VARIABLE = "CLOUDFN_MOUNTED"
+_TOGETHER = 512  # small files that are asked for at once
 
 
 @dataclass(frozen=True)
@@ -74,31 +75,70 @@ def reload(one: Mounted) -> Conversation[None]:
     for path in reversed(reply.fields["gone"]):
         remove(_place(one, path))
         applied.append((path, -1, 0, 0))
+    small = [entry for entry in entries if entry.kind == "f" and entry.size <= SMALL]
     for entry in entries:
-        stamp = yield from _apply(one, entry)
-        if stamp is not None:
-            applied.append((entry.path, *stamp))
+        if entry.kind != "f" or entry.size > SMALL:  # folders before the files in them
+            stamp = yield from _apply(one, entry)
+            if stamp is not None:
+                applied.append((entry.path, *stamp))
+    while small:
+        done = yield from _apply_small(one, small[:_TOGETHER])
+        applied += [(path, *stamp) for path, stamp in done.items() if stamp is not None]
+        small = small[len(done) :]
     if not one.read_only:
         fields = {"token": one.token, "version": reply.fields["version"], "applied": applied}
         yield Request("workspace.reloaded", fields, again=True)
 
 
-def _apply(one: Mounted, entry: Entry) -> Conversation[tuple[int, int, int] | None]:
+Stamp = tuple[int, int, int]  # size, mtime and ctime, as the service compares them
+
+
+def _apply_small(one: Mounted, entries: Sequence[Entry]) -> Conversation[dict[str, Stamp | None]]:
+    """Files, from the first on as many as one answer holds; by path, as `_apply` answers."""
+    paths = [entry.path for entry in entries]
+    reply = yield Request("volume.fetch", {"id": one.id, "paths": paths}, again=True)
+    left_out = set(reply.fields["left_out"])
+    done: dict[str, Stamp | None] = {}
+    for number, (entry, content) in enumerate(zip(entries, reply.parts)):  # noqa: B905 - the answer may end sooner
+        if number in left_out:
+            done[entry.path] = yield from _apply(one, entry)
+            continue
+        aside = _aside(one, entry)
+        aside.write_bytes(content)
+        done[entry.path] = _put(one, entry, aside)
+    return done
+
+
+def _apply(one: Mounted, entry: Entry) -> Conversation[Stamp | None]:
+    """None: it is gone again, as the next reload will tell."""
     place = _place(one, entry.path)
     if entry.kind == "d":
         if place.is_symlink() or (place.exists() and not place.is_dir()):
             place.unlink()
         place.mkdir(exist_ok=True)
         return -3, 0, 0
-    aside = place.with_name(f".cloudfn-{os.getpid()}-{one.token[:8]}")
+    aside = _aside(one, entry)
     if entry.kind == "l":
         aside.symlink_to(entry.blob)
-    else:
-        try:
-            yield from _fetch(one.id, entry, aside)
-        except FileNotFoundError:  # it is gone again, as the next reload will tell
-            aside.unlink(missing_ok=True)
-            return None
+        return _put(one, entry, aside)
+    try:
+        yield from _fetch(one.id, entry, aside)
+    except FileNotFoundError:
+        aside.unlink(missing_ok=True)
+        return None
+    return _put(one, entry, aside)
+
+
+def _aside(one: Mounted, entry: Entry) -> Path:
+    return _place(one, entry.path).with_name(f".cloudfn-{os.getpid()}-{one.token[:8]}")
+
+
+def _put(one: Mounted, entry: Entry, aside: Path) -> Stamp:
+    """What was written aside, whole, to its place."""
+    if entry.kind == "f":
+        aside.chmod(entry.mode)
+        os.utime(aside, (entry.mtime, entry.mtime))
+    place = _place(one, entry.path)
     if place.is_dir() and not place.is_symlink():
         remove(place)
     aside.replace(place)
@@ -115,8 +155,6 @@ def _fetch(id: str, entry: Entry, place: Path) -> Conversation[None]:
             if not reply.more:
                 break
             reply = yield None
-    place.chmod(entry.mode)
-    os.utime(place, (entry.mtime, entry.mtime))
 
 
 def _place(one: Mounted, path: str) -> Path:

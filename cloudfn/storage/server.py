@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Awaitable, Callable, Iterator, Mapping, Sequence
 
 from cloudfn.exception import Error, InvalidError, ProtocolError
-from cloudfn.storage.messages import CHUNK, Reader, Reply, Request, encode_reply, pack_error
+from cloudfn.storage.messages import CHUNK, SMALL, Reader, Reply, Request, encode_reply, pack_error
 from cloudfn.storage.stores import DictStore, Entry, ObjectStore, QueueStore, Stored, VolumeStore, Workspaces
 
 Answer = Reply | Awaitable[Reply | None]
@@ -493,6 +493,27 @@ def _volume_handlers(volumes: VolumeStore) -> dict[str, Handler]:
         found = volumes.entries(fields["id"], fields["path"], recursive=bool(fields["recursive"]))
         return Reply({"entries": [to_json(entry) for entry in found]})
 
+    def fetch(_c: Connection, request: Request) -> Reply:
+        """Whole files, from the first on as many as have room; `left_out`: which of them are not there, or large."""
+        contents: list[bytes] = []
+        left_out: list[int] = []
+        total = 0
+        for number, path in enumerate(request.fields["paths"]):
+            try:
+                with volumes.open(request.fields["id"], path) as file:
+                    content = file.read(SMALL + 1)
+            except (FileNotFoundError, IsADirectoryError):
+                left_out.append(number)
+                content = b""
+            if len(content) > SMALL:
+                left_out.append(number)
+                content = b""
+            contents.append(content)
+            total += len(content)
+            if total > _PAGE_BYTES:
+                break
+        return Reply({"left_out": left_out}, contents)
+
     def link(_c: Connection, request: Request) -> Reply:
         fields = request.fields
         volumes.link(fields["id"], _entries(fields["entries"]), force=bool(fields["force"]))
@@ -514,6 +535,7 @@ def _volume_handlers(volumes: VolumeStore) -> dict[str, Handler]:
 
     return {
         "volume.entries": entries,
+        "volume.fetch": fetch,
         "volume.link": link,
         "volume.remove": remove,
         "volume.copy": copy,

@@ -124,6 +124,38 @@ def test_workers_do_not_see_what_is_not_committed(folder: Folder) -> None:
     assert content() == {"big": b"half done", "other": b"other"}
 
 
+def test_a_reload_brings_in_many_files_small_and_large(folder: Folder) -> None:
+    out, _ = run(
+        folder,
+        """
+        import hashlib, io
+
+        def digests(files):
+            return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+        @app.function(volumes={"/data": vol}, max_containers=1)
+        def read():
+            vol.reload()
+            paths = [path for path in Path("/data").rglob("*") if path.is_file()]
+            return digests({str(path.relative_to("/data")): path.read_bytes() for path in paths})
+
+        @app.local_entrypoint()
+        def main():
+            assert read.remote() == {}
+            files = {f"{number % 7}/{number}": b"%d" % number * number for number in range(1100)}
+            sizes = ((1 << 18) - 1, 1 << 18, (1 << 18) + 1, 5 << 20)
+            files |= {f"large/{size}": os.urandom(size) for size in sizes}
+            for _ in range(2):  # the second time most are the same, and one has grown
+                with vol.batch_upload(force=True) as batch:
+                    for name, content in files.items():
+                        batch.put_file(io.BytesIO(content), name)
+                print(read.remote() == digests(files))
+                files["0/7"] = bytes(1 << 20)
+        """,
+    )
+    assert out == "True\nTrue\n"
+
+
 def test_last_commit_wins_file_by_file(folder: Folder) -> None:
     run(
         folder,
