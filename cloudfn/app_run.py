@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from cloudfn import execution, tracing
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
     from cloudfn.provider import Machine, Report
 
 
+imported_only: ContextVar[bool] = ContextVar("imported_only", default=False)
+"""True while a command imports a user's file to see what is in it, not to run it."""
+
+
+class RunReached(BaseException):
+    """`app.run()` was reached while `imported_only` holds. No `Exception`, so that no handler in the file takes it."""
+
+
 class AppRun:
     """Both a context manager and an asynchronous one; entering answers the app. Used once."""
 
@@ -36,6 +45,8 @@ class AppRun:
         self._trace = tracing.Block()
 
     def __enter__(self) -> App:
+        if imported_only.get():
+            raise RunReached
         if execution.in_worker:
             raise InvalidError(
                 f"app.run() of '{self._app.label}' was reached in a worker, which imports the module.",

@@ -8,7 +8,7 @@ from typing import Iterator
 
 import pytest
 
-from cloudfn.cli.importer import Reference, load
+from cloudfn.cli.importer import Reference, load, look_at
 from cloudfn.exception import InvalidError, NotFoundError, UsageError
 
 
@@ -154,3 +154,26 @@ def test_a_module_that_failed_is_not_left_behind(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         load(Reference("fails_once.py"))
     assert "fails_once" not in sys.modules
+
+
+RUNS = """
+import cloudfn
+app = cloudfn.App("runs-at-once")
+@app.function()
+def f(): pass
+with app.run():
+    raise AssertionError("it runs")
+"""
+
+
+def test_to_look_at_a_script_runs_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "runs_at_once.py", RUNS)
+    assert set(look_at(Reference("runs_at_once.py")).app.registered_functions) == {"f"}
+
+
+def test_a_run_in_another_file_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "runs_at_once.py", RUNS)
+    write(tmp_path / "around.py", "import runs_at_once\napp = runs_at_once.app")
+    with pytest.raises(InvalidError, match="around.py runs an app while it is imported") as caught:
+        look_at(Reference("around.py"))
+    assert "__main__" in caught.value.hint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -54,6 +55,27 @@ def load(reference: Reference) -> ModuleType:
     return _load_module(reference.target) if reference.is_module else _load_file(reference.target)
 
 
+def look_at(reference: Reference) -> ModuleType:
+    """As `load`, to see what is there and run nothing: a script that runs its app, outside of any function, is imported
+    down to that line. What stands above it is all that such a file can declare.
+
+    Raises:
+        InvalidError: also where that line is not in the file itself, but in a module that it imports.
+    """
+    from cloudfn.app_run import RunReached, imported_only
+
+    token = imported_only.set(True)
+    try:
+        return load(reference)
+    except RunReached:
+        raise InvalidError(
+            f"{reference.target} runs an app while it is imported.",
+            hint='Put `with app.run():` below `if __name__ == "__main__":`.',
+        ) from None
+    finally:
+        imported_only.reset(token)
+
+
 def _load_module(name: str) -> ModuleType:
     if name.endswith(".py") or "/" in name:
         raise UsageError(f"{name!r} is a file, not a module.", hint="Leave -m out.")
@@ -88,8 +110,15 @@ def _load_file(target: str) -> ModuleType:
     assert spec is not None and spec.loader is not None, "a .py file always has a loader"
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    from cloudfn.app_run import RunReached
+
     try:
         spec.loader.exec_module(module)
+    except RunReached as reached:
+        frames = [frame for frame, _ in traceback.walk_tb(reached.__traceback__)]
+        if frames[-2].f_code.co_filename != str(path):  # the last one is of `app.run()` itself
+            sys.modules.pop(name, None)
+            raise
     except BaseException:
         sys.modules.pop(name, None)
         raise

@@ -34,7 +34,7 @@ def load_app(reference: importer.Reference, name: str | None) -> App:
         UsageError: there is none, or several and nothing says which; and as `importer.load`.
     """
     with redirect_stdout(sys.stderr):
-        module = importer.load(reference)
+        module = importer.look_at(reference)
     if name is not None:
         return _named(module, name, reference)
     app, rest = importer.find_app(module, reference)
