@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -369,6 +370,36 @@ def test_failed_commit_fails_the_input(folder: Folder) -> None:
         code=1,
     )
     assert "deleted while it was mounted" in err
+
+
+def test_a_full_disk_fails_the_commit_and_its_input(folder: Folder, tmp_path: Path) -> None:
+    """There is room for what a worker writes, and none for it to be kept; what was kept before is as it was."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", disk], check=True)
+    text = """
+        @app.function(volumes={"/data": vol}, max_containers=1)
+        def write(size):
+            Path("/data/file").write_bytes(bytes([size % 251]) * size)
+
+        @app.local_entrypoint()
+        def main():
+            write.remote(1000)
+            try:
+                write.remote(18 << 20)
+            except cloudfn.exception.ResourceExhaustedError as error:
+                print(error.message)
+            print(len(b"".join(vol.read_file("file"))))
+            write.remote(2000)
+            print(len(b"".join(vol.read_file("file"))))
+        """
+    try:
+        folder.write("app.py", text, before=HEAD)
+        out, _ = folder.run("app.py", CLOUDFN_STATE_DIR=str(disk))
+    finally:
+        end_storage(disk)
+        subprocess.run(["umount", "-l", disk], check=True)
+    assert out.splitlines() == ["The disk is full: a volume cannot be written.", "1000", "2000"]
 
 
 def test_a_file_name_that_is_no_text_fails_the_input_and_says_which(folder: Folder) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ class Blobs:
         self._aside = folder / "aside"
         shutil.rmtree(self._aside, ignore_errors=True)  # of a service that was killed
         self._aside.mkdir(parents=True)
+        self._sweeping = threading.Lock()
 
     def has(self, blob: str) -> bool:
         return bool(_BLOB.fullmatch(blob)) and self.path(blob).exists()
@@ -45,7 +47,7 @@ class Blobs:
     @contextmanager
     def batch(self) -> Iterator[Batch]:
         """Keep many; they are all on the disk when the block ends, and none of them if it fails."""
-        batch = Batch(self._folder, self._aside)
+        batch = Batch(self._folder, self._aside, self._sweeping)
         try:
             yield batch
             batch.finish()
@@ -78,16 +80,18 @@ class Blobs:
         limit = time.time() - _YOUNG
         for folder in self._folder.iterdir():
             for file in folder.iterdir() if folder != self._aside else ():
-                if file.name not in used and file.stat().st_ctime < limit:
-                    file.unlink(missing_ok=True)
+                with self._sweeping:
+                    if file.name not in used and file.stat().st_ctime < limit:
+                        file.unlink(missing_ok=True)
 
 
 class Batch:
     """Contents that become blobs together."""
 
-    def __init__(self, folder: Path, aside: Path) -> None:
+    def __init__(self, folder: Path, aside: Path, sweeping: threading.Lock) -> None:
         self._folder = folder
         self._aside = aside
+        self._sweeping = sweeping
         self._made: dict[str, Path] = {}  # by blob
 
     def add(self, chunks: Iterable[bytes], mode: int) -> tuple[str, int]:
@@ -107,7 +111,7 @@ class Batch:
             place.unlink(missing_ok=True)
             raise
         blob = _name(digest.hexdigest(), mode)
-        if blob in self._made or self._final(blob).exists():
+        if blob in self._made or self._touch(blob):
             place.unlink()
         else:
             self._made[blob] = place
@@ -116,6 +120,17 @@ class Batch:
     def add_file(self, source: Path, mode: int) -> tuple[str, int]:
         with source.open("rb", buffering=0) as file:
             return self.add(iter(lambda: file.read(_CHUNK), b""), mode)
+
+    def _touch(self, blob: str) -> bool:
+        """Whether there is such a content; it is young again then, and stays until it is linked."""
+        with self._sweeping:
+            try:
+                known = self._final(blob).stat()
+                # Views show this very file: the time of its last change must not move, but that of its inode.
+                os.utime(self._final(blob), ns=(known.st_atime_ns, known.st_mtime_ns))
+            except FileNotFoundError:
+                return False
+        return True
 
     def finish(self) -> None:
         if len(self._made) > _SYNC_EACH:
