@@ -28,6 +28,13 @@ def say(text: str) -> str:
 
 
 @app.function()
+def flood(count: int) -> int:
+    for i in range(count):
+        print("line", i)
+    return count
+
+
+@app.function()
 def fail(text: str) -> None:
     raise ValueError(text)
 

@@ -119,6 +119,20 @@ def test_lines_come_live_and_what_looks_like_markup_is_text(seen: Seen, host: Ho
     seen.errors = [error for error in seen.errors if "400" not in error]  # a call of that name is asked for
 
 
+def test_a_flood_of_lines_drowns_nobody(seen: Seen, host: HostOfTest) -> None:
+    app.deploy()
+    seen.sign_in()
+    page = seen.page
+    seen.go("#/apps/shop/logs")
+    page.get_by_role("log").wait_for(state="attached")
+    assert function("flood").spawn(100_000).get(timeout=120) == 100_000
+    expect(page.locator(".lines > :last-child")).to_contain_text("line 99999")
+    assert page.locator(".lines > div").count() <= 2000
+    page.get_by_role("searchbox").fill("99998")
+    expect(page.locator(".lines > :not([hidden])")).to_have_count(1)
+    expect(page.locator(".lines > :not([hidden])")).to_contain_text("line 99998")
+
+
 def test_dead_inputs_are_replayed_from_the_page(seen: Seen, host: HostOfTest, tmp_path: Path) -> None:
     app.deploy()
     call = function("die").spawn(str(tmp_path / "mended"))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 _END = 512 << 10  # bytes from the end of a file that are looked at first
-_CHUNK = 256 << 10  # bytes that are passed on at a time
-_BEHIND = 4 << 20  # bytes after which what nobody could read so fast is left out
+_CHUNK = 64 << 10  # bytes that are passed on at a time
+_BEHIND = 1 << 20  # bytes after which what nobody could read so fast is left out
 _SEARCHED = 16 << 20  # bytes from the end in which the lines of one call are looked for
 
 Line = dict[str, Any]
@@ -47,7 +47,7 @@ class Tail:
         behind = os.fstat(self._file.fileno()).st_size - self._file.tell()
         skipped = 0
         if behind > _BEHIND:
-            skipped = behind - _CHUNK
+            skipped = behind - 4 * _CHUNK
             self._file.seek(skipped, os.SEEK_CUR)
             self._file.readline()
             self._rest = b""

@@ -3,12 +3,15 @@
 import { h } from "./dom.js";
 import { clock } from "./words.js";
 
-const MOST = 5000; // lines that are kept
+const MOST = 2000; // lines that are kept
 const COLOURS = /\x1b\[[0-9;?]*[A-Za-z]/g; // a terminal's
 
 export class LogView {
   constructor(app) {
     this.app = app;
+    this.entries = []; // the lines, oldest first; those without a node are drawn with the next frame
+    this.gone = 0; // nodes of lines that are not kept any more
+    this.drawing = 0;
     this.open = new Map(); // worker and stream -> the line that has no end yet
     this.wanted = "";
     this.stream = "";
@@ -36,16 +39,19 @@ export class LogView {
   }
 
   add({ lines, skipped, first }) {
-    if (first) {
-      this.lines.replaceChildren();
-      this.open.clear();
-    }
-    if (skipped) this.#append({ stream: "info", text: `${skipped.toLocaleString()} bytes came too fast and are left out here.` });
+    if (first) this.#clear();
+    if (skipped) this.#line({ stream: "info" }, `${skipped.toLocaleString()} bytes came too fast and are left out here.`);
     for (const piece of lines) this.#piece(piece);
-    while (this.lines.childElementCount > MOST) this.lines.firstChild.remove();
-    this.empty.hidden = this.lines.childElementCount > 0;
-    this.#tell();
-    if (this.follows) this.lines.scrollTop = this.lines.scrollHeight;
+    const over = this.entries.length - MOST;
+    if (over > 0) this.gone += this.entries.splice(0, over).filter((entry) => entry.node).length;
+    this.drawing ||= requestAnimationFrame(() => this.#draw());
+  }
+
+  #clear() {
+    this.entries = [];
+    this.gone = 0;
+    this.open.clear();
+    this.lines.replaceChildren();
   }
 
   // What was written may end in the midst of a line.
@@ -57,50 +63,72 @@ export class LogView {
       const before = this.open.get(key);
       if (before && before.piece.call === piece.call) {
         before.text += text;
-        before.words.textContent = before.text;
-        this.#show(before);
-      } else if (text || ends) this.open.set(key, this.#append({ ...piece, text }));
+        if (before.node) before.node.lastChild.textContent = before.text;
+        this.#judge(before);
+      } else if (text || ends) this.open.set(key, this.#line(piece, text));
       if (ends) this.open.delete(key);
     });
   }
 
-  #append(piece) {
-    const words = h("span", { class: "words" }, piece.text);
+  #line(piece, text) {
+    const entry = { piece, text, node: null, hidden: false };
+    this.#judge(entry);
+    this.entries.push(entry);
+    return entry;
+  }
+
+  // Many lines may come between two frames, more than anybody could read: only the last ones are made.
+  #draw() {
+    this.drawing = 0;
+    if (this.gone) {
+      const range = document.createRange();
+      range.setStart(this.lines, 0);
+      range.setEnd(this.lines, this.gone);
+      range.deleteContents();
+      this.gone = 0;
+    }
+    let at = this.entries.length;
+    while (at > 0 && !this.entries[at - 1].node) at -= 1;
+    this.lines.append(...this.entries.slice(at).map((entry) => this.#node(entry)));
+    this.empty.hidden = this.entries.length > 0;
+    this.#tell();
+    if (this.follows) this.lines.scrollTop = this.lines.scrollHeight;
+  }
+
+  #node(entry) {
+    const { piece } = entry;
     const who = [piece.function, piece.worker].filter(Boolean).join(" · ");
     const call = piece.call
       ? h("a", { class: "call", href: `#/apps/${encodeURIComponent(this.app)}/calls/${piece.call}` }, piece.call)
       : h("span", { class: "call" });
-    const node = h(
+    entry.node = h(
       "div",
-      { class: `entry ${piece.stream === "stdout" ? "" : piece.stream}` },
+      { class: `entry ${piece.stream === "stdout" ? "" : piece.stream}`, hidden: entry.hidden },
       h("time", null, piece.time ? clock(piece.time) : ""),
       h("span", { class: "who", title: who }, who),
       call,
-      words,
+      h("span", { class: "words" }, entry.text),
     );
-    const entry = { piece, node, words, text: piece.text };
-    node.entry = entry;
-    this.#show(entry);
-    this.lines.append(node);
-    return entry;
+    return entry.node;
   }
 
-  #show(entry) {
-    const { piece, text, node } = entry;
-    const all = `${text} ${piece.function ?? ""} ${piece.worker ?? ""} ${piece.call ?? ""}`.toLowerCase();
-    node.hidden = (this.wanted && !all.includes(this.wanted)) || (this.stream && piece.stream !== this.stream);
+  #judge(entry) {
+    const { piece, text } = entry;
+    const all = this.wanted && `${text} ${piece.function ?? ""} ${piece.worker ?? ""} ${piece.call ?? ""}`.toLowerCase();
+    entry.hidden = Boolean((this.wanted && !all.includes(this.wanted)) || (this.stream && piece.stream !== this.stream));
+    if (entry.node) entry.node.hidden = entry.hidden;
   }
 
   #filter(wanted, stream) {
     Object.assign(this, { wanted, stream });
-    for (const node of this.lines.children) this.#show(node.entry);
+    for (const entry of this.entries) this.#judge(entry);
     this.#tell();
     if (this.follows) this.lines.scrollTop = this.lines.scrollHeight;
   }
 
   #tell() {
-    const shown = [...this.lines.children].filter((node) => !node.hidden).length;
-    const all = this.lines.childElementCount;
+    const shown = this.entries.filter((entry) => !entry.hidden).length;
+    const all = this.entries.length;
     this.count.textContent = shown === all ? `${all} lines` : `${shown} of ${all} lines`;
   }
 
