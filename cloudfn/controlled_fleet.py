@@ -5,6 +5,7 @@ Nothing here knows a cloud: who asks the controller and where a machine's road l
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -283,6 +284,8 @@ class ControlledFleet(Fleet):
             reason, log = answer.get("reason") or "no machine will come", answer.get("boot_log") or ""
             text = f"{reason}\n{log.rstrip()}" if log and answer.get("code") == "breaker" else reason
             self._tell(Refused(claim.need, refusal(answer.get("code") or "", text)))
+            with contextlib.suppress(Error):  # else it expires, and may be granted a machine until then
+                self._ask("release", patience=_CLOSE_PATIENCE, id=claim.id)
             return
         for machine in said.values():
             if machine.get("state") == "ready":

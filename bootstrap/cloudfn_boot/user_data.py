@@ -41,9 +41,9 @@ unit() {
   name=$1
   shift
   systemd-run --quiet --no-block --unit="$name" -p DefaultDependencies=no -p Conflicts=shutdown.target \
-    -p Before=shutdown.target -p RestartSec=1 "$@"
+    -p Before=shutdown.target -p RestartSec=1 -p StartLimitIntervalSec=0 "$@"
 }
-unit cloudfn-deadman -p Restart=always -p StartLimitIntervalSec=0 -p OOMScoreAdjust=-1000 /bin/sh /run/cloudfn/deadman
+unit cloudfn-deadman -p Restart=always -p OOMScoreAdjust=-1000 /bin/sh /run/cloudfn/deadman
 
 cat > /run/cloudfn/config.json <<'END'
 @CONFIG@

@@ -200,6 +200,7 @@ def test_a_refusal_is_typed_and_ends_the_claim(bench: Bench, code: str, kind: ty
     bench.fleet.want(NEED, 1)
     refused = bench.told.next(Refused)
     assert isinstance(refused.error, kind) and "us-east-1" in str(refused.error)
+    bench.controller.wait_for("release")  # nobody waits for it any more
     bench.controller.answer = {"state": "granted"}
     bench.controller.machines = [machine()]
     bench.fleet.want(NEED, 1)
