@@ -164,6 +164,7 @@ class Instances:
             "/etc/machine-room/dmi/system-uuid": number,
             "/etc/machine-room/dmi/system-serial-number": number,
             "/etc/hostname": f"{instance.id}\n",
+            "/etc/systemd/journald.conf.d/room.conf": "[Journal]\nStorage=persistent\n",  # outlives it, see `keep_logs`
             "/etc/resolv.conf": "# no name server\n",
             "/etc/hosts": f"127.0.0.1 localhost\n{machine.link.address} {instance.id}\n",
             **self.faults.files(instance.autoscaling_group.name),  # type: ignore[attr-defined]
