@@ -96,8 +96,8 @@ class AppRun:
         from cloudfn.client.opening import session_class
         from cloudfn.collect import collect
 
-        machine, self._machine = self._machine, None
         kind = session_class(self._name)
+        machine, self._machine = self._machine, None
         self._trace.begin(f"run {self._name}")
         self._session = kind(self._name, provider, machine=machine, report=report, events=events)
         with self._trace.inside(), tracing.span(f"open {self._name}", app=self._name):

@@ -17,6 +17,7 @@ from cloudfn.exception import (
     StartupError,
     WorkerDiedError,
 )
+from cloudfn.exposition import Page
 from cloudfn.host.flight import Window
 from cloudfn.host.metrics import BUCKETS, Histogram
 from cloudfn.host.verdict import Verdict, judge, too_often
@@ -96,7 +97,9 @@ def test_a_histogram_counts_each_time_once(times: list[float]) -> None:
     histogram = Histogram()
     for seconds in times:
         histogram.add(seconds)
-    lines = list(histogram.lines("x", 'a="b"'))
+    page = Page()
+    page.histogram("x", {"a": "b"}, BUCKETS, histogram.counts, histogram.sum)
+    lines = page.text().splitlines()
     assert lines[-1] == f'x_count{{a="b"}} {len(times)}'
     counts = [int(line.rsplit(" ", 1)[1]) for line in lines[: len(BUCKETS) + 1]]
     assert counts == [sum(t <= bound for t in times) for bound in BUCKETS] + [len(times)]
