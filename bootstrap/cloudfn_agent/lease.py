@@ -179,9 +179,9 @@ class SerialLease:
         except OSError:
             self.cut()
 
-    def give_back(self, pairs: list[tuple[int, int]]) -> None:
-        """Tell the client that these inputs were not begun."""
-        if pairs:
+    def give_back(self, pairs: list[tuple[int, int]], asked: bool = False) -> None:
+        """Tell the client that these inputs were not begun; `asked`: and that there are none."""
+        if pairs or asked:
             self._send_now(self.kept.add_returned(pairs))
 
     def answer_resume(self, frame: Frame, known: set[tuple[int, int]]) -> None:

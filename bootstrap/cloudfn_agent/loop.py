@@ -106,9 +106,14 @@ class LoopLease:
         if pieces and self._stream:
             self._stream.send(pieces)
 
-    def give_back(self, pairs: list[tuple[int, int]]) -> None:
-        """Tell the client that these inputs were not begun."""
-        if pairs:
+    def drain(self) -> None:
+        """Read what has arrived."""
+        if self._stream:
+            self._stream.drain()
+
+    def give_back(self, pairs: list[tuple[int, int]], asked: bool = False) -> None:
+        """Tell the client that these inputs were not begun; `asked`: and that there are none."""
+        if pairs or asked:
             self._send_now(self.kept.add_returned(pairs))
 
     def resume(self, frame: Frame, known: set[tuple[int, int]]) -> None:
@@ -196,7 +201,7 @@ class LoopWorker:
             elif op == "cancel":
                 self._cancel(message["call"], message.get("input"), message["patience"])
             elif op == "recall":
-                for lease in self._leases.values():
+                for lease in list(self._leases.values()):
                     self._give_back(lease)
             elif op == "drop":
                 self._on_drop(message["lease"])
@@ -319,10 +324,12 @@ class LoopWorker:
             self._answer_cancelled(running)
 
     def _give_back(self, lease: LoopLease) -> None:
+        """Return every input that is not begun, also those that the kernel still holds."""
+        lease.drain()
         waiting = [r for r in self._inputs.values() if r.lease is lease and r.started is None and r.task]
         for running in waiting:
             self._forget(running)
-        lease.give_back([(r.job.call, r.job.input) for r in waiting])
+        lease.give_back([(r.job.call, r.job.input) for r in waiting], asked=True)
 
     def _forget(self, running: Running) -> None:
         self._inputs.pop((running.lease.token, running.job.call, running.job.input), None)

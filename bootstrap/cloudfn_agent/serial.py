@@ -240,7 +240,7 @@ class SerialWorker:
         while self._lease and self._lease.readable():
             self._read_lease(wait=False)
         if self._lease:
-            self._lease.give_back([(job.call, job.input) for job in self._queue])
+            self._lease.give_back([(job.call, job.input) for job in self._queue], asked=True)
             self._queue.clear()
 
     # -- what runs

@@ -543,7 +543,8 @@ class Dispatcher:
         if acknowledgement and lease.stream:
             lease.stream.send(acknowledgement)
         self._review_delay = _REVIEW
-        self._roster.heard(lease, now)
+        if lease.last_answer == now:
+            self._roster.heard(lease, now)
         if lease.token in self._roster:  # else these are the last words of a worker that has ended
             self._roster.note(lease, now)
         self._pump()
@@ -558,6 +559,7 @@ class Dispatcher:
                 self._delivery.finish(item, Outcome(wire.CANCELLED, b""))
             elif item:
                 self._pending.appendleft(item)
+        self._roster.ask_again(lease)
 
     def _pause(self, lease: Lease) -> None:
         """Stop reading a generator whose consumer is behind, which holds up its worker in turn; but nobody else."""

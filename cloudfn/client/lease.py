@@ -116,7 +116,7 @@ class Lease:
     def note(self, frame: Frame, now: float) -> None:
         """Keep count of what came: numbers for the next acknowledgement, and how long inputs take."""
         self.seq = frame.seq
-        if frame.type != wire.RETURNED:  # that says nothing of how fast it works
+        if frame.type == wire.RESULT:  # others come while an input takes its time
             self.last_answer = now
             self.stalled = False
         self._unacknowledged_frames += 1

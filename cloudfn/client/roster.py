@@ -157,6 +157,11 @@ class Roster:
             lease.asked_back = lease.stalled = True
         return found
 
+    def ask_again(self, lease: Lease) -> None:
+        """What was asked back has come; but some of it may have been on its way there then."""
+        if lease in self._stalled and _asks(lease):
+            self._overdue[lease] = None
+
     def clear(self) -> list[Lease]:
         """Forget every lease; returns them."""
         leases = list(self._leases.values())

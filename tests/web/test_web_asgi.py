@@ -135,6 +135,14 @@ class Routes:
         await asyncio.to_thread(wait_for_line, log, "go on")
         await self.say(send, b"went on")
 
+    async def drips(self, scope: Event, receive: Receive, send: Send) -> None:
+        """Sends all the time, until it is told to stop."""
+        await send({"type": "http.response.start", "status": 200, "headers": TEXT})
+        while "stop" not in lines(scope["query_string"].decode()):
+            await send({"type": "http.response.body", "body": b"drip", "more_body": True})
+            await asyncio.sleep(0)
+        await send({"type": "http.response.body"})
+
     async def floods(self, scope: Event, receive: Receive, send: Send) -> None:
         """Never ends by itself, and is never asked for as much as it sends."""
         log = scope["query_string"].decode()
@@ -216,7 +224,7 @@ def hasty():
     return Routes()
 
 
-@app.function(max_containers=2, env={"LOG": LOG})
+@app.function(min_containers=2, max_containers=2, env={"LOG": LOG})
 @cloudfn.asgi_app()
 def one_at_a_time():
     return Routes()
@@ -381,7 +389,7 @@ def test_a_slow_client_slows_its_own_answer_and_no_other(log):
         for _ in range(40):
             await slow.receive()
         while len(lines(log)) <= sent:
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0)
         await slow.close()
         await asyncio.to_thread(wait_for_line, log, "ended")
 
@@ -558,6 +566,21 @@ def test_more_requests_get_more_workers(log):
         await asyncio.to_thread(wait_for_line, log, "listens")
         assert (await answer(begin(one_at_a_time, "GET", "/pid"))).status == 200
         await first.close()
+
+    run(work())
+
+
+def test_what_lies_behind_an_endless_answer_goes_to_another_worker(log):
+    async def work() -> None:
+        for _ in range(4):  # so that many are sent to each worker at a time
+            await asyncio.gather(*(answer(begin(one_at_a_time, "GET", "/pid")) for _ in range(50)))
+        for turn in range(3):
+            endless = asyncio.ensure_future(answer(begin(one_at_a_time, "GET", f"/drips?{log}.{turn}")))
+            answers = await asyncio.gather(*(answer(begin(one_at_a_time, "GET", "/pid")) for _ in range(50)))
+            assert {got.status for got in answers} == {200}
+            assert not endless.done()
+            append(f"{log}.{turn}", "stop")
+            assert (await endless).body.startswith(b"drip")
 
     run(work())
 
