@@ -115,7 +115,7 @@ def load(url: str, seconds: int, connections: int) -> dict[str, float]:
         raise ValueError(f"requests to {url} failed:\n{text}")
     found = {"per_second": float(rate[1])}
     for name in ("50", "99"):
-        match = re.search(rf"^\s+{name}%\s+([\d.]+)(us|ms|s)$", text, re.MULTILINE)
+        match = re.search(rf"^\s+{name}%\s+([\d.]+)(us|ms|s)\s*$", text, re.MULTILINE)
         assert match, text
         found[f"p{name}_ms"] = float(match[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[match[2]]
     return found
