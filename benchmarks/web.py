@@ -42,7 +42,11 @@ app = cloudfn.App("bench-web")
 WORD = "world"
 
 
-async def hello():
+def hello():
+    return {"hello": WORD}
+
+
+async def hello_async():
     return {"hello": WORD}
 
 
@@ -54,8 +58,14 @@ async def bare(scope, receive, send):
 
 @app.function(min_containers=2, max_containers=2)
 @cloudfn.fastapi_endpoint()
-async def fastapi():
-    return await hello()
+def fastapi():
+    return hello()
+
+
+@app.function(min_containers=2, max_containers=2)
+@cloudfn.fastapi_endpoint()
+async def fastapi_async():
+    return await hello_async()
 
 
 @app.function(min_containers=2, max_containers=2)
@@ -70,8 +80,20 @@ def plain_fastapi():
     made = fastapi.FastAPI(openapi_url=None)
     made.get("/")(hello)
     return made
+
+
+def plain_fastapi_async():
+    import fastapi
+
+    made = fastapi.FastAPI(openapi_url=None)
+    made.get("/")(hello_async)
+    return made
 """
-ENDPOINTS = {"fastapi": ["bench_web:plain_fastapi", "--factory"], "asgi": ["bench_web:bare", "--interface", "asgi3"]}
+ENDPOINTS = {
+    "fastapi": ["bench_web:plain_fastapi", "--factory"],
+    "fastapi_async": ["bench_web:plain_fastapi_async", "--factory"],
+    "asgi": ["bench_web:bare", "--interface", "asgi3"],
+}
 
 
 class Process:

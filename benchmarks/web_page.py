@@ -12,9 +12,10 @@ This page is made by `python -m benchmarks.web` from `web.json`.
 
 A trivial endpoint behind `cloudfn serve` (gateway, and two worker processes) and behind plain uvicorn with two
 processes, asked by wrk with {connections} connections that are kept open, {seconds} s at a time, {repeats} times in
-turns; medians, and in brackets the least and the most. Ratios are taken inside of each repeat. "fastapi" is a handler
-that returns a small dict, "asgi" an app by hand that sends five bytes: all that is left there is what servers cost.
-Client, gateway and workers share the cores.
+turns; medians, and in brackets the least and the most. Ratios are taken inside of each repeat. "fastapi" is a plain
+handler that returns a small dict, as in `docs/web.md` (FastAPI runs it in a thread), "fastapi_async" a coroutine that
+does, "asgi" an app by hand that sends five bytes: all that is left there is what servers cost. Client, gateway and
+workers share the cores.
 
 {date}: {cores} cores, Python {python}, {versions}.
 """

@@ -73,6 +73,8 @@ class Dispatcher:
         self._granted = 0.0  # when a worker was last granted
         self._batch = min((method.max_batch_size or 1) for method in spec.methods)
         self._extra = 2 * max((method.max_batch_size or 0) for method in spec.methods)
+        # Requests come from the reactor alone, and each is waited for: no thread borrows a lease, no result may rest.
+        self._is_web = spec.is_web
         self._fast = not self._extra and spec.scaling.max_inputs == 1 and not spec.scaling.single_use
 
     # -- from the caller's thread
@@ -259,7 +261,7 @@ class Dispatcher:
                 del self._roster.quiet[lease]
             elif lease.recalled or (lease.single_use and lease.used):
                 self._release(lease)
-            elif not self._pending and not lease.stream.unsent:
+            elif not self._pending and not lease.stream.unsent and not self._is_web:
                 self._make_idle(lease)
         if self._roster.recalled:
             with self._lock:
@@ -332,7 +334,8 @@ class Dispatcher:
             old = [lease for lease in self._idle if lease.idle_since < oldest]
             if old:
                 self._idle = [lease for lease in self._idle if lease.idle_since >= oldest]
-        for lease in old:
+        quiet = [lease for lease in self._roster.quiet if not lease.outstanding and lease.last_answer < oldest]
+        for lease in (*old, *quiet):
             self._release(lease)
         self._session.drop_unused_segments()
         if self._roster:
@@ -548,7 +551,8 @@ class Dispatcher:
         if lease.token in self._roster:  # else these are the last words of a worker that has ended
             self._roster.note(lease, now)
         self._pump()
-        self._rests.rest(lease)
+        if not self._is_web:
+            self._rests.rest(lease)
 
     def _on_returned(self, lease: Lease, frame: Frame) -> None:
         """A worker gives back what it has not begun."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 from cloudfn.exception import Error, ExecutionError, StartupTimeoutError
 from cloudfn.gateway import answers, limits
 from cloudfn.gateway.access_log import Access
-from cloudfn.gateway.http_visit import HttpVisit
+from cloudfn.gateway.http_visit import HttpVisit, Listeners
 from cloudfn.gateway.request import Request
 from cloudfn.gateway.routes import Refused
 from cloudfn.gateway.visit import Gone
@@ -40,13 +40,17 @@ class Gateway:
         self.routes = routes
         self._tokens = tokens
         self._log = log
+        self._listeners = Listeners()
         self._flying: Counter[str] = Counter()  # requests by label
         self._starting: set[asyncio.Task[Any]] = set()
         self._background: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        kind = HttpVisit if scope["type"] == "http" else WebSocketVisit
-        visit = kind(scope, receive, send)
+        visit: Visit
+        if scope["type"] == "http":
+            visit = HttpVisit(scope, receive, send, self._listeners)
+        else:
+            visit = WebSocketVisit(scope, receive, send)
         found = self.routes.find(scope)
         if isinstance(found, Refused):
             await visit.refuse(answers.Answer(found.status, found.text))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, Any, Mapping
 
 from cloudfn.gateway import answers
 from cloudfn.gateway.visit import BadAnswer, Event, Gone, Visit, check_headers, check_status
@@ -12,16 +13,49 @@ if TYPE_CHECKING:
     from cloudfn.client.exchange import Exchange
     from cloudfn.gateway.answers import Answer
     from cloudfn.gateway.request import Request
+    from cloudfn.gateway.visit import Receive, Send
 
 _WATCH = 0.05  # seconds after which it is worth a task to hear of a client that goes away
 
 
+class Listeners:
+    """Has requests that take longer listen to their clients. One timer for all: most have ended before it."""
+
+    def __init__(self) -> None:
+        self._young: dict[HttpVisit, None] = {}  # the oldest first
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, visit: HttpVisit) -> None:
+        self._young[visit] = None
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_WATCH, self._look)
+
+    def remove(self, visit: HttpVisit) -> None:
+        """Idempotent."""
+        self._young.pop(visit, None)
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        old = loop.time() - _WATCH
+        for visit in [*itertools.takewhile(lambda visit: visit.began <= old, self._young)]:
+            del self._young[visit]
+            visit.listen()
+        self._timer = loop.call_later(_WATCH, self._look) if self._young else None
+
+
 class HttpVisit(Visit):
-    """See `Visit`."""
+    """See `Visit`. `listeners`: of all requests."""
 
     _started = False
     _complete = False
     _unread = True  # more of the body may come
+    _exchange: Exchange | None = None
+    _task: asyncio.Task[None] | None = None  # that runs it; None before and after
+    _listener: asyncio.Task[None] | None = None
+
+    def __init__(self, scope: Mapping[str, Any], receive: Receive, send: Send, listeners: Listeners) -> None:
+        super().__init__(scope, receive, send)
+        self._listeners = listeners
 
     async def refuse(self, answer: Answer) -> None:
         if self._started or self._gone:
@@ -48,19 +82,11 @@ class HttpVisit(Visit):
 
     async def run(self, exchange: Exchange) -> bool:
         self.call = exchange.call_id
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
-        listener: asyncio.Task[None] | None = None
-
-        def listen() -> None:
-            nonlocal listener
-            listener = loop.create_task(self._listen(exchange, task))
-
-        timer = None
+        self._exchange, self._task = exchange, asyncio.current_task()
         if self._unread:
-            listen()
+            self.listen()
         else:
-            timer = loop.call_later(_WATCH, listen)
+            self._listeners.add(self)
         try:
             while not self._complete:
                 await self._pass_on(await exchange.receive())
@@ -74,13 +100,18 @@ class HttpVisit(Visit):
             is_bad = exchange.returned or isinstance(error, BadAnswer)
             await self.refuse(answers.BAD if is_bad else answers.answer_for(error))
         finally:
-            if timer is not None:
-                timer.cancel()
-            if listener is not None:
-                listener.cancel()
+            self._task = None
+            self._listeners.remove(self)
+            if self._listener is not None:
+                self._listener.cancel()
         if self._unread and not exchange.ended:
             await exchange.close()  # the rest of the body will not come
         return not exchange.ended
+
+    def listen(self) -> None:
+        """Begin to hear of the client, if the answer is not complete."""
+        if self._task is not None and self._exchange is not None and self._listener is None:
+            self._listener = asyncio.ensure_future(self._listen(self._exchange, self._task))
 
     async def _listen(self, exchange: Exchange, task: asyncio.Task[None]) -> None:
         """Pass on the body, and hear of a client that goes away."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gc
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +108,8 @@ class Serving:
             longest = max(payload.spec.timeout for payload in self._functions)
             self._retire(before, longest + _EXTRA)
         self.app, self._functions, self.urls = app, functions, found
+        gc.collect()
+        gc.freeze()  # what is there now stays: no need to look at it again and again while requests come
         return True
 
     def _start_ahead(self) -> Machine | None:
