@@ -117,7 +117,7 @@ class Process:
         """Seconds of processor time so far, of all its processes."""
         own = psutil.Process(self._process.pid)
         times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
-        return sum(t.user + t.system for t in times)
+        return float(sum(t.user + t.system for t in times))
 
     def own_cpu(self) -> float:
         times = psutil.Process(self._process.pid).cpu_times()
@@ -234,8 +234,8 @@ def main() -> None:
     given = parser.parse_args()
     if shutil.which("wrk") is None:
         parser.error("wrk is not installed (on Debian: apt-get install wrk)")
-    with tempfile.TemporaryDirectory(prefix="cfb-") as folder:
-        result = measure(Path(folder), given.seconds, given.connections, given.repeats)
+    with tempfile.TemporaryDirectory(prefix="cfb-") as scratch:
+        result = measure(Path(scratch), given.seconds, given.connections, given.repeats)
     result["machine"] = {"cores": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]}
     result["versions"] = {name: version(name) for name in ("uvicorn", "fastapi", "uvloop", "httptools")}
     result["given"] = {"connections": given.connections, "seconds": given.seconds, "repeats": given.repeats}

@@ -83,7 +83,7 @@ def _modules(before: set[str]) -> tuple[set[str], list[str]]:
 
 
 def _shipped(functions: Sequence[FunctionPayload]) -> set[str]:
-    found = set()
+    found: set[str] = set()
     for payload in functions:
         if payload.bundle is not None:
             found.update(str(payload.bundle.root / file.path) for file in payload.bundle.files)

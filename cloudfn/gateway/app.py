@@ -22,6 +22,7 @@ from cloudfn.gateway.websocket_visit import WebSocketVisit
 
 if TYPE_CHECKING:
     from cloudfn.client.exchange import Exchange
+    from cloudfn.client.session import Session
     from cloudfn.gateway.access_log import AccessLog
     from cloudfn.gateway.routes import Endpoint, Found, Routes, Version
     from cloudfn.gateway.tokens import TokenStore
@@ -42,7 +43,7 @@ class Gateway:
         self._log = log
         self._listeners = Listeners()
         self._flying: Counter[str] = Counter()  # requests by label
-        self._starting: set[asyncio.Task[Any]] = set()
+        self._starting: set[asyncio.Future[Session]] = set()
         self._background: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -109,9 +110,9 @@ class Gateway:
             session = await self._start(version)
             return session.exchange(endpoint.target, request.scope, body, more)
 
-    async def _start(self, version: Version) -> Any:
+    async def _start(self, version: Version) -> Session:
         """The session of an app that is at zero. A client that goes away, or is sent away, does not end the start."""
-        task = asyncio.ensure_future(version.session())
+        task: asyncio.Future[Session] = asyncio.ensure_future(version.session())
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
         done, _ = await asyncio.wait({task}, timeout=_START_SECONDS)
