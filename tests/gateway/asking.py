@@ -9,6 +9,14 @@ from urllib.parse import urlsplit
 LIMIT = 30.0  # seconds
 
 
+def path_form(url: str) -> str:
+    """The form of a URL that Python's clients can follow on every machine: not all resolvers know `x.localhost`."""
+    parts = urlsplit(url)
+    if parts.hostname == "127.0.0.1":
+        return url
+    return f"http://127.0.0.1:{parts.port}/{str(parts.hostname).partition('.')[0]}{parts.path}"
+
+
 class Raw(NamedTuple):
     status: int
     text: bytes

@@ -31,7 +31,7 @@ def put(path: str | os.PathLike[str], text: str = "") -> None:
     temporary.replace(path)
 
 
-def resident(pid: int) -> int:
-    """Bytes of memory that a process has now."""
+def peak(pid: int) -> int:
+    """The most bytes of memory that a process has had."""
     fields = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in fields if line.startswith("VmRSS:"))
+    return next(int(line.split()[1]) * 1024 for line in fields if line.startswith("VmHWM:"))

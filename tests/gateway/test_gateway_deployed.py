@@ -8,10 +8,10 @@ import signal
 import threading
 from pathlib import Path
 from typing import Any, Iterator
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from asking import path_form
 from cloudfn_local.host_place import LocalHostPlace
 from marks import put, until, wait_for
 from project_folder import Folder
@@ -75,11 +75,6 @@ def host(state_dir: Path, folder: Folder) -> Iterator[Host]:
     if known is not None:
         known.link.close()
     made.place.stop(30.0)
-
-
-def path_form(url: str) -> str:
-    parts = urlsplit(url)
-    return url if parts.hostname == "127.0.0.1" else f"http://127.0.0.1:{parts.port}/{parts.hostname.partition('.')[0]}"
 
 
 def url_of(text: str) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import websockets
-from asking import connect, head, raw, read
+from asking import connect, head, path_form, raw, read
 from gateway_app import alone, answers, app, broken, locked, plain, short, single
 from marks import put, until, wait_for
 from websockets.asyncio.client import connect as websocket
@@ -76,16 +76,14 @@ def running(state_dir: Path) -> Iterator[None]:
 
 def url(function: Any = answers, path: str = "") -> str:
     found = function.get_web_url()
-    assert found is not None
-    parts = urlsplit(found)
-    if parts.hostname != "127.0.0.1":  # this machine resolves `x.localhost`, which Python's clients need not
-        found = f"http://127.0.0.1:{parts.port}/{str(parts.hostname).partition('.')[0]}"
-    return found + path
+    assert isinstance(found, str)
+    return path_form(found) + path
 
 
 @pytest.fixture(autouse=True)
 def nothing_seen(running: None) -> None:
-    gateway.on_loop(lambda: (gateway.front._log.flush(), seen.clear()))
+    gateway.on_loop(gateway.front._log.flush)
+    seen.clear()
 
 
 @pytest.fixture

@@ -12,8 +12,10 @@ from typing import Any, Iterator
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
-from marks import put, until, wait_for
+from asking import path_form
+from marks import peak, put, until, wait_for
 from project_folder import Folder
 
 pytestmark = pytest.mark.xdist_group("gateway_serve")
@@ -61,12 +63,7 @@ class Served:
     def url(self, number: int = 0) -> str:
         until(lambda: len(self.out) > number or self.process.poll() is not None, "a URL is printed")
         found = self.out[number].partition(": ")[2].strip()
-        parts = urlsplit(found)
-        return (
-            found
-            if parts.hostname == "127.0.0.1"
-            else f"http://127.0.0.1:{parts.port}/{parts.hostname.partition('.')[0]}"
-        )
+        return path_form(found)
 
     def says(self, text: str) -> None:
         until(lambda: any(text in line for line in self.err), f"{text!r} in {self.err}")
@@ -198,8 +195,6 @@ def test_a_worker_is_kept_warm_where_asked(folder: Folder, served: Any) -> None:
 
 
 def test_an_agent_that_is_killed_is_started_again(folder: Folder, served: Any) -> None:
-    import psutil
-
     write(folder, "one")
     server = served()
     assert get(server.url()) == "one"
@@ -208,3 +203,45 @@ def test_an_agent_that_is_killed_is_started_again(folder: Folder, served: Any) -
     assert agents
     agents[0].kill()
     until(lambda: httpx.get(server.url(), trust_env=False, timeout=60.0).text == "one")
+
+
+BODIES = """
+import cloudfn
+
+app = cloudfn.App("bodies")
+
+@app.function()
+@cloudfn.asgi_app()
+def bodies():
+    async def answer(scope, receive, send):
+        if scope["type"] == "lifespan":
+            return
+        size, more = 0, True
+        while more:
+            event = await receive()
+            size, more = size + len(event["body"]), event["more_body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        left, chunk = size, bytes(1 << 18)
+        while left > 0:
+            await send({"type": "http.response.body", "body": chunk[:left], "more_body": True})
+            left -= len(chunk)
+        await send({"type": "http.response.body"})
+    return answer
+"""
+GIGABYTE = 1 << 30
+
+
+@pytest.mark.slow
+def test_a_gigabyte_each_way_in_constant_memory(folder: Folder, served: Any) -> None:
+    folder.write("program.py", BODIES, before="")
+    server = served()
+    url = server.url()
+    assert httpx.post(url, content=b"small", trust_env=False).content == bytes(5)
+    processes = [server.process.pid, *(p.pid for p in psutil.Process(server.process.pid).children(recursive=True))]
+    before = {pid: peak(pid) for pid in processes}
+    piece = bytes(1 << 20)
+    content = (piece for _ in range(GIGABYTE // len(piece)))
+    with httpx.stream("POST", url, content=content, trust_env=False, timeout=120.0) as answer:
+        assert sum(map(len, answer.iter_raw())) == GIGABYTE
+    grown = {pid: peak(pid) - before[pid] for pid in processes if psutil.pid_exists(pid)}
+    assert grown and max(grown.values()) < 48 << 20, grown
