@@ -67,7 +67,7 @@ class Conversation:
         self.begun = False
         self._is_http = True
         self._started = False  # the response
-        self._told = False  # more than its start was sent
+        self._shown = False  # more than its start was sent
         self._finished = False
         self._next_body = ""  # type of the events that may follow
         self._over = False  # the app has returned
@@ -175,7 +175,7 @@ class Conversation:
             self._sent += len(data) + COST
             self._held_bytes += len(data)
             self._held.append(data)
-            self._told |= event["type"] not in _STARTS
+            self._shown |= event["type"] not in _STARTS
             if self._held_bytes >= _FLUSH_BYTES:
                 self._flush()
         if self._held and not self._flush_due and event["type"] not in _STARTS:
@@ -219,7 +219,7 @@ class Conversation:
         Args:
             denies: a websocket may be answered with a response.
         """
-        if self._is_http and not self._told:
+        if self._is_http and not self._shown:
             self._started = self._finished = False
             self._next_body, self._held = "", []
         if self._finished or (self._started and self._is_http) or self._next_body:
