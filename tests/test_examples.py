@@ -246,6 +246,7 @@ def test_train_model(tmp_path: Path) -> None:
     assert "model_trained" in lines_of("train_model")
 
 
+@pytest.mark.slow
 def test_text_generation() -> None:
     """A script by itself: its function's code goes to the worker by value, and its run ends with the script."""
     name = "text_generation"
@@ -258,6 +259,7 @@ def test_text_generation() -> None:
     assert len(words) > 10, done.stdout
 
 
+@pytest.mark.slow
 def test_llm_server() -> None:
     done = run_example("llm_server", "--prompt", "The capital of France is")
     assert done.stdout.splitlines().count("model loaded") == 1
@@ -316,6 +318,7 @@ def url_in(text: str, function: str) -> str:
     return url if parts.hostname == "127.0.0.1" else f"http://127.0.0.1:{parts.port}/{parts.hostname.partition('.')[0]}"
 
 
+@pytest.mark.slow
 def test_llm_server_answers_a_post() -> None:
     command = [sys.executable, "-m", "cloudfn", "serve", "--port", "0", "examples/llm_server.py"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as serving:
@@ -366,9 +369,9 @@ def test_notes_service() -> None:
     """It answers HTTP, works at night, keeps its files, and is still right after everything was killed."""
     from cloudfn_local.host_place import LocalHostPlace
 
-    place = LocalHostPlace()
+    name, place = "notes_service", LocalHostPlace()
     try:
-        service = NotesService(run_command("deploy", "examples/notes_service.py").stdout, place)
+        service = NotesService(run_command("deploy", f"examples/{name}.py").stdout, place)
         assert service.ask("PUT", "/notes/groceries", "bread and tea") == (200, "kept\n")
         assert service.ask("PUT", "/notes/todo", "water the plants") == (200, "kept\n")
         assert service.ask("GET", "/notes/groceries") == (200, "bread and tea")
@@ -386,7 +389,7 @@ def test_notes_service() -> None:
             time.sleep(0.1)
         assert found == (200, "2 notes, 7 words\n")
         assert service.ask("GET", "/notes/groceries") == (200, "bread, tea and jam")
-        assert "notes-service version 2" in run_command("deploy", "examples/notes_service.py").stdout
+        assert "notes-service version 2" in run_command("deploy", f"examples/{name}.py").stdout
         assert service.ask("GET", "/notes/todo") == (200, "water the plants")
         listed = run_command("volume", "ls", "notes-service", "notes").stdout.split()
         assert listed == ["notes/groceries", "notes/todo"]
