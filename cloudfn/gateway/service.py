@@ -80,7 +80,7 @@ class WebService:
     def describe(self) -> str:
         if self._front is None:
             return "web: no web functions"
-        return f"web: {len(self._front.routes)} functions on port {self._front.port}"
+        return f"web: http://127.0.0.1:{self._front.port}, web functions: {len(self._front.routes)}"
 
     async def stop(self) -> None:
         if self._front is not None:

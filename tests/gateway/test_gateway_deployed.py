@@ -8,6 +8,7 @@ import signal
 import threading
 from pathlib import Path
 from typing import Any, Iterator
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -153,4 +154,4 @@ def test_the_access_log_is_in_the_hosts_folder(host: Host) -> None:
     line = path.read_text().splitlines()[-1]
     assert json.loads(line)["app"] == "shop"
     out, _ = host.folder.run("status", command="host")
-    assert "web: 1 functions on port" in out
+    assert f"web: http://127.0.0.1:{urlsplit(url).port}" in out
