@@ -150,8 +150,6 @@ def test_the_access_log_is_in_the_hosts_folder(host: Host) -> None:
     url = url_of(host.deploy("one"))
     get(url + "/word")
     path = Path(host.place.name) / "access.jsonl"
-    until(path.exists)
-    line = path.read_text().splitlines()[-1]
-    assert json.loads(line)["app"] == "shop"
+    until(lambda: path.exists() and json.loads(path.read_text().splitlines()[-1])["app"] == "shop")
     out, _ = host.folder.run("status", command="host")
     assert f"web: http://127.0.0.1:{urlsplit(url).port}" in out
