@@ -148,8 +148,10 @@ def test_a_label_that_is_taken(host: Host) -> None:
 
 def test_the_access_log_is_in_the_hosts_folder(host: Host) -> None:
     url = url_of(host.deploy("one"))
-    get(url + "/word")
+    assert get(url + "/logged/word") == "one"
     path = Path(host.place.name) / "access.jsonl"
-    until(lambda: path.exists() and json.loads(path.read_text().splitlines()[-1])["app"] == "shop")
+    until(lambda: path.exists() and "/logged/word" in path.read_text(), "the request is logged")
+    line = next(line for line in path.read_text().splitlines() if "/logged/word" in line)
+    assert json.loads(line)["app"] == "shop" and json.loads(line)["call"].startswith("fc-")
     out, _ = host.folder.run("status", command="host")
     assert f"web: http://127.0.0.1:{urlsplit(url).port}" in out
