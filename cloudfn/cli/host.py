@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,7 +66,7 @@ def open_page(only_print: bool) -> None:
         )
     url = str(link.ask("page_link", patience=60).fields["url"])
     click.echo(url)
-    if only_print:
+    if only_print or not _has_browser():
         return
     # A browser gets a file of ours: what stands in its arguments everybody on this machine could read.
     path = Path(place.name) / "open.html"
@@ -73,6 +74,11 @@ def open_page(only_print: bool) -> None:
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={url}"><a href="{url}">cloudfn</a>')
     webbrowser.open(path.as_uri())
+
+
+def _has_browser() -> bool:
+    """A browser with windows. One in this terminal could not show the page."""
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"))
 
 
 @host.command()

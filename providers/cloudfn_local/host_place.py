@@ -302,7 +302,7 @@ def host_command() -> list[str]:
 
 
 def host_environment() -> dict[str, str]:
-    """What the host inherits: no credentials, as a worker."""
+    """What the host inherits: no credentials, as a worker, but those for OpenTelemetry's collector."""
     kept = {name: value for name, value in os.environ.items() if name.startswith(_PREFIXES) or name in _PASSED}
     kept.pop("CLOUDFN_TRACEBACK", None)
     return {**base_environment(), **kept}

@@ -48,6 +48,12 @@ def cube(x):
 @app.function()
 def count(n):
     yield from range(n)
+
+
+@app.function()
+@cloudfn.batched(max_batch_size=2, wait_ms=60_000)
+def together(xs):
+    return [cube.remote(x) for x in xs]
 """
 
 
@@ -116,6 +122,7 @@ if __name__ == '__main__':
         assert list(count.remote_gen(2)) == [0, 1]
         assert sorted(cube.map([1, 2, 3])) == [1, 8, 27]
         assert square.spawn(2).get() == 4
+        assert sorted(together.map([1, 2])) == [1, 8]
         try:
             fail.remote(1)
         except ValueError:
@@ -123,11 +130,17 @@ if __name__ == '__main__':
 """,
         OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
     )
-    asked, ran, inner = collector.named("call later", "run later", "call cube")
-    assert ran.parent == asked.id and inner.parent == ran.id
+    asked, ran = collector.named("call later", "run later")
+    assert ran.parent == asked.id
     many, spawned, generated = collector.named("map cube", "spawn square", "generate count")
-    cubes = [span.parent for span in collector.all("run cube", 4)]
-    assert sorted(cubes) == sorted([inner.id, many.id, many.id, many.id])
+    (batch,) = collector.named("map together")
+    both = collector.all("run together", 2)
+    assert {span.parent for span in both} == {batch.id}
+    calls = {span.id: span.parent for span in collector.all("call cube", 3)}
+    (first,) = {parent for parent in calls.values() if parent != ran.id}  # a batch runs in the context of one of them
+    assert first in {span.id for span in both} and sorted(calls.values()) == sorted([ran.id, first, first])
+    cubes = [span.parent for span in collector.all("run cube", 6)]
+    assert sorted(cubes) == sorted([*calls, many.id, many.id, many.id])
     squared, counted = collector.named("run square", "run count")
     assert squared.parent == spawned.id and counted.parent == generated.id
     called, failed = collector.named("call fail", "run fail")
@@ -171,6 +184,16 @@ if __name__ == '__main__':
 def test_a_collector_that_is_not_there_fails_no_call(tmp_path: Path) -> None:
     text = "if __name__ == '__main__':\n    with app.run():\n        assert square.remote(3) == 9\n"
     run(tmp_path, text, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", OTEL_EXPORTER_OTLP_TIMEOUT="1")
+
+
+def test_where_it_is_not_installed_that_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tracing, "_tracer", None)
+    monkeypatch.setattr(tracing, "_said", False)
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    assert tracing.tracer("demo") is None and tracing.tracer("demo") is None
+    assert capsys.readouterr().err.count("pip install 'cloudfn[otel]'") == 1
 
 
 def test_what_is_not_traced_is_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
