@@ -29,6 +29,7 @@ def text(data: Mapping[str, Any]) -> str:
         _INTRODUCTION.format(
             **data["given"], date=data["date"], cores=machine["cores"], python=machine["python"], versions=versions
         ),
+        *_noise(machine),
         "| endpoint | requests/s to uvicorn's | target | |",
         "|---|---:|---:|---|",
     ]
@@ -49,6 +50,14 @@ def text(data: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _noise(machine: Mapping[str, Any]) -> list[str]:
+    """What the reader must know of a machine that did other things as well."""
+    if machine["load_before"] < 0.5:
+        return []
+    said = f"The machine was busy with other things (load {machine['load_before']:.1f} before): take this as rough."
+    return [f"**{said}**", ""]
 
 
 def _cell(figure: Mapping[str, float]) -> str:
