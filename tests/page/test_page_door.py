@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
 import socket
@@ -13,7 +14,9 @@ from host.conftest import HostOfTest
 
 import cloudfn
 from cloudfn import remote_error
-from cloudfn.host.page.service import listen
+from cloudfn.exception import ResourceUnavailableError
+from cloudfn.gateway import extra
+from cloudfn.host.page.service import PageService, listen
 from cloudfn.host.page.sessions import TICKET_LIFE, TOKEN_LIFE, Sessions
 from page.conftest import Visitor
 from page.page_app import app
@@ -164,6 +167,15 @@ def test_the_port_is_on_loopback_and_stays_the_same(tmp_path: Path) -> None:
 def shut(sockets: list[socket.socket]) -> None:
     for sock in sockets:
         sock.close()
+
+
+def test_a_host_without_the_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extra, "missing", lambda: ["uvicorn"])
+    service = PageService()
+    with pytest.raises(ResourceUnavailableError, match="uvicorn") as caught:
+        asyncio.run(service.start(None))  # type: ignore[arg-type]  # it asks nothing of the host before
+    assert "cloudfn[web]" in (caught.value.hint or "")
+    asyncio.run(service.stop())
 
 
 def test_half_a_request_holds_up_nobody(visitor: Visitor) -> None:
