@@ -366,7 +366,8 @@ class Dispatcher:
         """`park`: name of the connection that the agent has handed to the worker; "" for none, so we make one."""
         self._moved = self._granted = time.monotonic()
         scaling = self.spec.scaling
-        lease = Lease(site, token, worker, scaling.max_inputs * self._batch, self._extra, scaling.single_use)
+        capacity = scaling.max_inputs * self._batch
+        lease = Lease(site, token, worker, capacity, self._extra, scaling.single_use, self._is_web)
         self._roster.add(lease, self._granted)
         sock = site.parking.take(park)
         if sock is None:
@@ -542,9 +543,7 @@ class Dispatcher:
                 self._on_returned(lease, frame)
         if not self._delivery.gathers:
             self._delivery.flush()
-        acknowledgement = lease.acknowledgement()
-        if acknowledgement and lease.stream:
-            lease.stream.send(acknowledgement)
+        lease.acknowledge()
         self._review_delay = _REVIEW
         if lease.last_answer == now:
             self._roster.heard(lease, now)

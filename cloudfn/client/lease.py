@@ -25,6 +25,9 @@ _SINGLE = 0.0002  # seconds; a worker itself gathers the results of inputs that 
 _MAX_REST = 0.01
 _MAX_WINDOW = 4096
 STALL = 0.03  # seconds of silence after which nothing more is sent to a worker, and what it has not begun is taken back
+_WEB_AHEAD = 4  # requests that may lie behind one, which may block its worker, so that they cannot be had back
+_WEB_STALL = 0.002  # seconds, or so many times what a request takes:
+_WEB_MEANS = 2
 _SPIN_MEAN = 0.00005  # seconds that an input takes at most for its caller to look for the answer without sleeping
 _SPIN = 0.0002  # seconds after which it sleeps all the same
 _MISSES = (
@@ -43,15 +46,19 @@ class Lease:
         token: names the lease, also after a cut of the connection.
         capacity: inputs that the worker runs at a time.
         extra: inputs to keep there beyond that at least (`@batched` functions fill their batches from them).
+        is_web: inputs are requests: somebody waits for each of them.
     """
 
-    def __init__(self, site: Site, token: str, worker: str, capacity: int, extra: int, single_use: bool) -> None:
+    def __init__(
+        self, site: Site, token: str, worker: str, capacity: int, extra: int, single_use: bool, is_web: bool = False
+    ) -> None:
         self.site = site
         self.segments = site.segments
         self.token = token
         self.worker = worker
         self.capacity = capacity
         self.single_use = single_use
+        self._is_web = is_web
         self.used = 0  # inputs sent
         self.outstanding: dict[tuple[int, int], Input] = {}
         self.mean: float | None = None  # seconds that an input takes, moving average
@@ -89,7 +96,7 @@ class Lease:
         if self.mean is None:
             return 1
         target = min(max(_TARGET, _AHEAD * self.mean), _MAX_TARGET)
-        return min(_MAX_WINDOW, 1 + int(target / max(self.mean, 1e-6)))
+        return 1 + min(_WEB_AHEAD if self._is_web else _MAX_WINDOW - 1, int(target / max(self.mean, 1e-6)))
 
     def rest(self) -> float:
         """Seconds for which it may be left alone, since it has work for twice as long: results that come meanwhile are
@@ -101,9 +108,15 @@ class Lease:
 
     def room(self, now: float) -> int:
         """How many more inputs may be sent; behind an input that takes long, none."""
-        if self.outstanding and now - self.last_answer > STALL:
+        if self.outstanding and now - self.last_answer > self._patience():
             self.stalled = True
         return self.window() - len(self.outstanding)
+
+    def _patience(self) -> float:
+        """Seconds of silence after which nothing more is sent."""
+        if not self._is_web:
+            return STALL
+        return min(STALL, max(_WEB_STALL, _WEB_MEANS * (self.mean or 0.0)))
 
     def sent(self, inputs: Sequence[Input], now: float) -> None:
         if not self.outstanding:
@@ -125,12 +138,13 @@ class Lease:
             mean = frame.ack * 1e-6 / max(frame.items, 1)
             self.mean = mean if self.mean is None else self.mean + (mean - self.mean) * 0.5
 
-    def acknowledgement(self) -> list[wire.Buffer] | None:
-        """An ACK frame when it is time for one; inputs carry acknowledgements, too."""
+    def acknowledge(self) -> None:
+        """Send an ACK frame when it is time for one; inputs carry acknowledgements, too."""
         if self._unacknowledged < _ACK_BYTES and self._unacknowledged_frames < _ACK_FRAMES:
-            return None
+            return
         self._unacknowledged = self._unacknowledged_frames = 0
-        return wire.encode(wire.ACK, ack=self.seq)
+        if self.stream:
+            self.stream.send(wire.encode(wire.ACK, ack=self.seq))
 
     def exchange(self, pieces: list[wire.Buffer], patience: float | None = None) -> Frame | None:
         """Send one input and wait for the one frame that answers it, in the caller's thread.
