@@ -361,6 +361,7 @@ class LoopWorker:
         finally:
             for running in batch:
                 self._inputs.pop((running.lease.token, running.job.call, running.job.input), None)
+                running.conversation = None  # it leads back here, and a circle would wait for the garbage collector
 
     def _answer_cancelled(self, running: Running) -> None:
         self._inputs.pop((running.lease.token, running.job.call, running.job.input), None)

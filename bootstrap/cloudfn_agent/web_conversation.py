@@ -52,7 +52,7 @@ class Conversation:
         self._send_frame = send
         self._interrupt = interrupt
         self._inbox: deque[Message] = deque()
-        self._arrived = asyncio.Event()
+        self._arrived: asyncio.Event | None = None  # made when the app first waits, which most never do
         self._listeners = 0  # of the app's tasks, that wait for an event
         self._pieces = 0  # received
         self._used = 0  # of them
@@ -62,7 +62,7 @@ class Conversation:
         self._flush_due = False
         self._sent = 0  # bytes
         self._credit = 0  # of them, received by whoever asked
-        self._room = asyncio.Event()
+        self._room: asyncio.Event | None = None
         self._gone = False  # the client is
         self.begun = False
         self._is_http = True
@@ -80,21 +80,26 @@ class Conversation:
             if len(frame.body) != _COUNT.size:
                 raise ProtocolError(f"a credit has {len(frame.body)} bytes")
             self._credit = max(self._credit, _COUNT.unpack(frame.body)[0])
-            self._room.set()
+            self._wake()
         elif frame.flags & HANG_UP:
             self._hang_up()
         elif frame.seq == self._pieces + 1:  # else it was sent again after a cut, and here before it
             self._pieces += 1
             self._inbox.extend(asgi_message.decode(frame.body))
-            self._arrived.set()
+            self._wake()
+
+    def _wake(self) -> None:
+        """Let the app look again at what it waits for."""
+        for event in (self._arrived, self._room):
+            if event:
+                event.set()
 
     def _hang_up(self) -> None:
         if self._gone or self._over:
             return
         self._gone = True
         listened = self._listeners > 0
-        self._arrived.set()
-        self._room.set()
+        self._wake()
         if listened:
             self._loop.call_later(HANG_UP_GRACE, self._give_up)
         else:
@@ -119,7 +124,6 @@ class Conversation:
         self._payload = b""
         self._is_http = scope["type"] == "http"
         self._inbox.appendleft(Message(first, 0))
-        self._arrived.set()
         scope["asgi"] = {"version": "3.0", "spec_version": "2.3"}  # from 2.4 on `send` raises when the client has gone
         scope["state"] = dict(state)
         try:
@@ -133,7 +137,7 @@ class Conversation:
             raise
         finally:
             self._over = True
-            self._arrived.set()
+            self._wake()
         held, self._held, self._held_bytes = self._held, [], 0
         return b"".join(held)
 
@@ -141,6 +145,7 @@ class Conversation:
         while not self._inbox:
             if self._gone or self._over or (self._finished and self._is_http):
                 return self._disconnect()
+            self._arrived = self._arrived or asyncio.Event()
             self._arrived.clear()
             self._listeners += 1
             try:
@@ -170,6 +175,7 @@ class Conversation:
         for data in asgi_message.encode(event):
             while self._sent - self._credit >= WINDOW and not self._gone:
                 self._flush()
+                self._room = self._room or asyncio.Event()
                 self._room.clear()
                 await self._room.wait()
             self._sent += len(data) + COST
