@@ -86,7 +86,9 @@ class Network:
         ip(*inside, "address", "add", f"10.78.{number}.2/30", "dev", "up0")
         for device in ("lo", "up0"):
             ip(*inside, "link", "set", device, "up")
-        ip(*inside, "link", "add", "br0", "type", "bridge", "forward_delay", "0")
+        # With an address of its own: else it has one of its ports', and another one when that machine goes.
+        own = ("address", f"0a:78:00:00:{number:02x}:01")
+        ip(*inside, "link", "add", "br0", *own, "type", "bridge", "forward_delay", "0")
         ip(*inside, "address", "add", f"{self._prefix}.1/24", "dev", "br0")
         ip(*inside, "address", "add", f"{METADATA_ADDRESS}/32", "dev", "br0")
         ip(*inside, "link", "set", "br0", "up")

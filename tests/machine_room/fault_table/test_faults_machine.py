@@ -7,7 +7,7 @@ import os
 import pytest
 
 from machine_room.aftermath import assert_all_is_well
-from machine_room.conftest import TERMS
+from machine_room.fault_table.conftest import TERMS
 from machine_room.room import Room
 from machine_room.stack import Client, Stack
 

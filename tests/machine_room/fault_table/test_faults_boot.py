@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from machine_room.aftermath import assert_all_is_well
-from machine_room.conftest import HOURS, TERMS
+from machine_room.fault_table.conftest import HOURS, TERMS
 from machine_room.room import Room
 from machine_room.stack import Client, Stack
 

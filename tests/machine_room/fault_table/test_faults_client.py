@@ -9,7 +9,7 @@ import pytest
 
 from machine_room import stack as stacks
 from machine_room.aftermath import assert_all_is_well, assert_answered
-from machine_room.conftest import FAULTY, hasten
+from machine_room.fault_table.conftest import FAULTY, hasten
 from machine_room.room import Room
 from machine_room.stack import Client, Stack
 
