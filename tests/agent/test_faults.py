@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
 import textwrap
 import traceback
@@ -131,6 +132,10 @@ def test_over_its_memory_limit_or_a_notice_where_none_can_be_set(seen: Seen) -> 
         data[::4096] = b"x" * len(data[::4096])
         return len(data) >> 20
 
+    @app.function(serialized=True, memory=(64, 128), max_containers=1)
+    def group() -> str:
+        return Path("/proc/self/cgroup").read_text()
+
     @app.function(serialized=True)
     def free() -> int:
         return len(bytearray(300 << 20)) >> 20
@@ -145,7 +150,9 @@ def test_over_its_memory_limit_or_a_notice_where_none_can_be_set(seen: Seen) -> 
         assert error.value.signal == signal.SIGKILL
         assert take.remote(20) == 20
         assert free.remote() == 300
-    assert not list(Path("/sys/fs/cgroup").glob("**/cloudfn-*"))
+        (name,) = set(re.findall("cloudfn-[^/\n]+", group.remote()))
+        assert list(Path("/sys/fs/cgroup").glob(f"**/{name}"))
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/{name}"))
 
 
 def test_enter_that_raises_exits_or_hangs() -> None:
