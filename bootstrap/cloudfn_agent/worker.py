@@ -51,7 +51,7 @@ def main(
     """
     if execution.door:
         execution.door = replace(execution.door, key=door_key, worker=name)
-    loop = new_loop() if needs_loop(spec, definition) else None
+    loop = new_loop(spec.is_web) if needs_loop(spec, definition) else None
     shared = execution.door.shared if execution.door else ""
     try:
         instance = None
@@ -105,8 +105,10 @@ def prepare(spec: FunctionSpec, definition: Definition) -> None:
     if needs_loop(spec, definition):
         import cloudfn_agent.loop  # noqa: F401
     if spec.is_web:
+        from cloudfn import event_loop
         from cloudfn_agent import web_apps
 
+        event_loop.load()
         web_apps.load(spec)
 
 
@@ -119,10 +121,13 @@ def start_web(spec: FunctionSpec, definition: Definition, instance: Any, loop: a
     return web
 
 
-def new_loop() -> asyncio.AbstractEventLoop:
+def new_loop(is_web: bool) -> asyncio.AbstractEventLoop:
+    """`is_web`: it may be uvloop's, as with the servers of the field; other code gets what `asyncio.run` gives."""
     import asyncio  # here, because most workers never need it
 
-    loop = asyncio.new_event_loop()
+    from cloudfn import event_loop
+
+    loop = event_loop.new() if is_web else asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     return loop
 

@@ -67,7 +67,7 @@ class Dispatcher:
         self._review_delay = _REVIEW
         self._linger_timer: Any = None
         self._delivery = Delivery(self._retry, self._move)
-        self._rests = Rests(self._loop, self._delivery)
+        self._rests = Rests(self._loop, self._delivery, never=spec.is_web)
         self._spent = self._counted = 0.0  # seconds that so many inputs took, the older ones counting less and less
         self._moved = time.monotonic()  # when anything last went forward
         self._granted = 0.0  # when a worker was last granted
@@ -550,8 +550,7 @@ class Dispatcher:
         if lease.token in self._roster:  # else these are the last words of a worker that has ended
             self._roster.note(lease, now)
         self._pump()
-        if not self._is_web:
-            self._rests.rest(lease)
+        self._rests.rest(lease)
 
     def _on_returned(self, lease: Lease, frame: Frame) -> None:
         """A worker gives back what it has not begun."""

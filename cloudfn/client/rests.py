@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 
 
 class Rests:
-    """Of one dispatcher's leases; see `Lease.rest` for when that is worth it."""
+    """Of one dispatcher's leases; see `Lease.rest` for when that is worth it.
 
-    def __init__(self, loop: AbstractEventLoop, delivery: Delivery) -> None:
+    Args:
+        never: each result is waited for, and none may rest.
+    """
+
+    def __init__(self, loop: AbstractEventLoop, delivery: Delivery, never: bool) -> None:
+        self._never = never
         self._loop = loop
         self._delivery = delivery
         self._resting: dict[Lease, FrameStream] = {}
@@ -24,7 +29,7 @@ class Rests:
     def rest(self, lease: Lease) -> None:
         """Leave a worker alone while it has enough to do."""
         seconds, stream = lease.rest(), lease.stream
-        if not stream or lease.paused:
+        if not stream or lease.paused or self._never:
             return
         if not seconds:
             stream.start()
