@@ -4,12 +4,16 @@ Plain data and nothing else: a stranger decides what is in a request, so no byte
 
 One message: its size (4 bytes), its kind, a flag, its content. The content of bodies and of websocket messages is their
 bytes as they are; that of the others is JSON, in which a header's bytes are Latin-1.
+
+Most clients send the same headers again and again, and most handlers answer with the same ones. So the JSON of small
+heads is remembered, both ways: it was half of what a message costs.
 """
 
 from __future__ import annotations
 
 import json
 import struct
+from functools import lru_cache
 from typing import Any, Iterator, Mapping, NamedTuple
 
 from cloudfn.exception import InvalidError, ProtocolError
@@ -21,7 +25,7 @@ WINDOW = 1 << 19  # bytes that may be on their way to a receiver who has not use
 COST = 64  # bytes that a message counts for beyond its content
 
 _HEAD = struct.Struct("<IBB")  # bytes that follow this number, kind, flag
-_REQUEST = struct.Struct("<BI")  # more of the body is to come, size of the scope
+_REQUEST = struct.Struct("<BII")  # more of the body is to come, size of the scope, size of its headers
 _BODIES = {"http.request": 1, "http.response.body": 2, "websocket.http.response.body": 3}
 _MESSAGES = {"websocket.receive": 4, "websocket.send": 5}
 _OTHERS = {
@@ -33,11 +37,15 @@ _OTHERS = {
     "websocket.disconnect": 11,
     "websocket.http.response.start": 12,
 }
+_STARTS = ("http.response.start", "websocket.http.response.start")
 _TYPES = {kind: type for table in (_BODIES, _MESSAGES, _OTHERS) for type, kind in table.items()}
 _SCOPE = ("type", "http_version", "method", "scheme", "path", "root_path", "client", "server", "subprotocols")
 _SCOPE_BYTES = ("raw_path", "query_string")
+_PLAIN = (*_SCOPE, *_SCOPE_BYTES)
 _EXTENSIONS = ("websocket.http.response",)
 _MAX_SCOPE = 1 << 20
+_SMALL = 1 << 12  # bytes of JSON that are remembered at most: strangers must not fill the memory
+_REMEMBERED = 256  # of each kind
 _to_text = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -59,6 +67,8 @@ def encode(event: Mapping[str, Any]) -> Iterator[bytes]:
         yield from _encode_body(_BODIES[type], event)
     elif type in _MESSAGES:
         yield _encode_message(_MESSAGES[type], event)
+    elif type in _STARTS:
+        yield _pack(_OTHERS[type], 0, _encode_start(event))
     elif type in _OTHERS:
         yield _pack(_OTHERS[type], 0, _to_json(event))
     else:
@@ -118,6 +128,19 @@ def _event(type: str, flag: int, content: memoryview) -> Event:
     return _from_json(type, content)
 
 
+def _encode_start(event: Mapping[str, Any]) -> bytes:
+    status, headers = event.get("status"), tuple(event.get("headers", ()))
+    try:
+        return _start_json(status, headers)
+    except TypeError:  # something in it cannot be looked up, or is wrong
+        return _to_json({"status": status, "headers": headers})
+
+
+@lru_cache(_REMEMBERED, typed=True)
+def _start_json(status: Any, headers: tuple[Any, ...]) -> bytes:
+    return _to_json({"status": status, "headers": headers})
+
+
 def _to_json(event: Mapping[str, Any]) -> bytes:
     fields: dict[str, Any] = {}
     for name, value in event.items():
@@ -139,11 +162,24 @@ def headers_to_json(headers: Any) -> list[list[str]]:
 
 
 def _from_json(type: str, content: memoryview) -> Event:
-    event: Event = _load(content)
-    if "headers" in event:
-        event["headers"] = _headers(event["headers"])
+    if len(content) <= _SMALL:
+        event = _small_object(bytes(content)).copy()
+        if "headers" in event:
+            event["headers"] = event["headers"].copy()
+    else:
+        event = _object(content)
     event["type"] = type
     return event
+
+
+def _object(content: memoryview | bytes) -> dict[str, Any]:
+    found = _load(content)
+    if "headers" in found:
+        found["headers"] = _headers(found["headers"])
+    return found
+
+
+_small_object = lru_cache(_REMEMBERED)(_object)
 
 
 def _headers(pairs: Any) -> list[tuple[bytes, bytes]]:
@@ -153,11 +189,15 @@ def _headers(pairs: Any) -> list[tuple[bytes, bytes]]:
         raise ProtocolError("the headers of a web message are no pairs of strings") from None
 
 
-def _load(content: memoryview) -> dict[str, Any]:
+def _parse(content: memoryview | bytes) -> Any:
     try:
-        value = json.loads(str(content, "ascii"))
+        return json.loads(str(content, "ascii"))
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"a web message holds no JSON: {error}") from None
+
+
+def _load(content: memoryview | bytes) -> dict[str, Any]:
+    value: dict[str, Any] = _parse(content)
     if not isinstance(value, dict):
         raise ProtocolError("a web message must hold an object")
     return value
@@ -169,20 +209,50 @@ def encode_request(scope: Mapping[str, Any], body: bytes, more_body: bool) -> by
     Raises:
         InvalidError: the scope has values that no ASGI server puts there.
     """
+    described, headers = _describe(scope), _headers_json(scope.get("headers", ()))
+    return b"".join((_REQUEST.pack(more_body, len(described), len(headers)), described, headers, body))
+
+
+def _describe(scope: Mapping[str, Any]) -> bytes:
+    if scope.get("extensions") or scope.get("subprotocols"):
+        return _scope_json(scope)
+    try:
+        return _plain_scope_json(*map(scope.get, _PLAIN))
+    except TypeError:  # something in it cannot be looked up, or is wrong
+        return _scope_json(scope)
+
+
+@lru_cache(_REMEMBERED, typed=True)
+def _plain_scope_json(*values: Any) -> bytes:
+    return _scope_json(dict(zip(_PLAIN, values, strict=True)))
+
+
+def _scope_json(scope: Mapping[str, Any]) -> bytes:
     fields: dict[str, Any] = {name: scope[name] for name in _SCOPE if scope.get(name) is not None}
     for name in _SCOPE_BYTES:
         value = scope.get(name)
         if value is not None:
             fields[name] = bytes(value).decode("latin-1")
-    fields["headers"] = headers_to_json(scope.get("headers", ()))
     extensions = [name for name in _EXTENSIONS if name in (scope.get("extensions") or {})]
     if extensions:
         fields["extensions"] = extensions
     try:
-        described = _to_text(fields).encode()
+        return _to_text(fields).encode()
     except (TypeError, ValueError) as error:
         raise InvalidError(f"the scope of a web request is not plain: {error}") from None
-    return b"".join((_REQUEST.pack(more_body, len(described)), described, body))
+
+
+def _headers_json(headers: Any) -> bytes:
+    pairs = tuple(headers)
+    try:
+        return _known_headers_json(pairs)
+    except TypeError:  # pairs that are lists, for one
+        return _to_text(headers_to_json(pairs)).encode()
+
+
+@lru_cache(_REMEMBERED, typed=True)
+def _known_headers_json(pairs: tuple[Any, ...]) -> bytes:
+    return _to_text(headers_to_json(pairs)).encode()
 
 
 def decode_request(payload: bytes | bytearray | memoryview) -> tuple[dict[str, Any], Event]:
@@ -190,20 +260,42 @@ def decode_request(payload: bytes | bytearray | memoryview) -> tuple[dict[str, A
     view = memoryview(payload)
     if len(view) < _REQUEST.size:
         raise ProtocolError("a web request ends within its head")
-    more, size = _REQUEST.unpack_from(view)
-    start = _REQUEST.size + size
+    more, scope_size, headers_size = _REQUEST.unpack_from(view)
+    size = scope_size + headers_size
+    middle, start = _REQUEST.size + scope_size, _REQUEST.size + size
     if size > _MAX_SCOPE or start > len(view):
         raise ProtocolError(f"a web request announces a scope of {size} bytes, where there are {len(view)}")
-    scope = _load(view[_REQUEST.size : start])
+    described, headers = view[_REQUEST.size : middle], view[middle:start]
+    if size <= _SMALL:
+        scope = _small_scope(bytes(described)).copy()
+        scope["headers"] = _small_headers(bytes(headers)).copy()
+    else:
+        scope = _decode_scope(described)
+        scope["headers"] = _headers(_parse(headers))
+    # Made anew, since an app may change them.
+    scope["extensions"] = {name: {} for name in scope.get("extensions", ())}
+    if "subprotocols" in scope:
+        scope["subprotocols"] = list(scope["subprotocols"])
+    if scope["type"] == "websocket":
+        return scope, {"type": "websocket.connect"}
+    return scope, {"type": "http.request", "body": bytes(view[start:]), "more_body": bool(more)}
+
+
+def _decode_scope(content: memoryview | bytes) -> dict[str, Any]:
+    scope = _load(content)
     if scope.get("type") not in ("http", "websocket"):
         raise ProtocolError(f"a web request has a scope of type {scope.get('type')!r}")
-    scope["headers"] = _headers(scope.get("headers", ()))
     for name in _SCOPE_BYTES:
         if name in scope:
             scope[name] = str(scope[name]).encode("latin-1")
     for name in ("client", "server"):
         scope[name] = tuple(scope[name]) if isinstance(scope.get(name), list) else None
-    scope["extensions"] = {name: {} for name in scope.get("extensions", ())}
-    if scope["type"] == "websocket":
-        return scope, {"type": "websocket.connect"}
-    return scope, {"type": "http.request", "body": bytes(view[start:]), "more_body": bool(more)}
+    return scope
+
+
+_small_scope = lru_cache(_REMEMBERED)(_decode_scope)
+
+
+@lru_cache(_REMEMBERED)
+def _small_headers(content: bytes) -> list[tuple[bytes, bytes]]:
+    return _headers(_parse(content))

@@ -58,6 +58,37 @@ def test_any_bytes_are_events_or_refused(data: bytes) -> None:
         pass
 
 
+def test_what_is_remembered_is_nobodys_to_change() -> None:
+    scope = {"type": "http", "path": "/", "headers": [(b"a", b"b")]}
+    start = {"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]}
+    for _ in range(3):
+        got, _ = asgi_message.decode_request(asgi_message.encode_request(scope, b"", False))
+        assert got["headers"] == [(b"a", b"b")]
+        got["headers"].append((b"c", b"d"))
+        got["path"] = "/other"
+        (piece,) = asgi_message.encode(start)
+        (message,) = asgi_message.decode(piece)
+        assert message.event == start
+        message.event["headers"].clear()
+        message.event["status"] = 0
+
+
+def test_pairs_may_be_lists_and_headers_an_iterator() -> None:
+    start = {"type": "http.response.start", "status": 200, "headers": iter([[b"a", b"b"]])}
+    (message,) = asgi_message.decode(next(iter(asgi_message.encode(start))))
+    assert message.event["headers"] == [(b"a", b"b")]
+    got, _ = asgi_message.decode_request(
+        asgi_message.encode_request({"type": "http", "headers": [[b"a", b"b"]]}, b"", False)
+    )
+    assert got["headers"] == [(b"a", b"b")]
+
+
+def test_large_heads_are_not_remembered() -> None:
+    scope = {"type": "http", "headers": [(b"a", b"b" * 10_000)]}
+    got, _ = asgi_message.decode_request(asgi_message.encode_request(scope, b"", False))
+    assert got["headers"] == scope["headers"]
+
+
 def test_a_large_body_is_cut() -> None:
     body = bytes(range(256)) * 4096
     pieces = list(asgi_message.encode({"type": "http.request", "body": body, "more_body": False}))
@@ -118,12 +149,12 @@ class Bomb:
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     bomb = pickle.dumps(Bomb(tmp_path / "boom"))
-    for data in (bomb, struct.pack("<IBB", len(bomb) + 2, 7, 0) + bomb, struct.pack("<BI", 0, len(bomb)) + bomb):
+    for data in (bomb, struct.pack("<IBB", len(bomb) + 2, 7, 0) + bomb, struct.pack("<BII", 0, len(bomb), 0) + bomb):
         for decode in (asgi_message.decode, asgi_message.decode_request):
             with pytest.raises(ProtocolError):
                 decode(data)
-    scope = json.dumps({"type": "http", "headers": []}).encode()
-    _, first = asgi_message.decode_request(struct.pack("<BI", 0, len(scope)) + scope + bomb)
+    scope = json.dumps({"type": "http"}).encode()
+    _, first = asgi_message.decode_request(struct.pack("<BII", 0, len(scope), 2) + scope + b"[]" + bomb)
     assert first["body"] == bomb
     assert not (tmp_path / "boom").exists()
     pickle.loads(bomb)
