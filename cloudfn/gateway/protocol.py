@@ -9,6 +9,7 @@ from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from cloudfn.gateway import limits
+from cloudfn.gateway.cork import Cork
 
 log = logging.getLogger("cloudfn.gateway")
 """Theirs would tell of query strings, which may hold secrets."""
@@ -35,6 +36,9 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
         self._head_since: float | None = self.loop.time()  # None while no head is awaited
         self._heard = 0.0
         self._stuck_since: float | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(Cork(transport, self.loop))  # type: ignore[arg-type]
 
     # The parser calls these. What they raise comes out of `feed_data` as an error of the parser.
 
