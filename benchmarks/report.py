@@ -56,6 +56,11 @@ between the quartiles, over the median.
   trying programs out; Parsl is made for clusters. On one machine they are judged by what they are not for.
 
 Not included: Modal (runs in its own cloud only).
+{note}
+Elsewhere: what the gateway costs ([web.md](web.md), `python -m benchmarks.web`); a thousand machines
+([scale.md](scale.md)); volumes, dicts and queues (`docs/volumes.md`, `docs/dicts.md`, `docs/queues.md`;
+`python -m benchmarks.storage`); durable calls (`docs/durable-calls.md`; `python -m benchmarks.spawns`); the road by SSH
+(`docs/performance.md`; `python -m benchmarks.road`).
 """
 
 
@@ -82,6 +87,7 @@ def introduction(results: dict[str, Any]) -> str:
         machine=f"{results['date']}: {machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, "
         f"{machine['system']}, Python {machine['python']}",
         repeats=results["settings"]["repeats"],
+        note=f"\n{results['settings']['note']}\n" if "note" in results["settings"] else "",
         peers=", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("cloudfn", "numpy")),
         few=", ".join(system for system in ORDER if system not in COMPARED),
         bound=NOISE_BOUND,
