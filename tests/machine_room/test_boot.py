@@ -175,4 +175,4 @@ def test_a_spot_notice_lets_the_machine_go(room: Room, user: User) -> None:
     user.ask("release", id="one")
     room.spot_notice(instance)
     until(lambda: instance not in room.living(), "the end of the machine")
-    assert user.machine(instance).get("state") in (None, "gone")
+    until(lambda: user.machine(instance).get("state") in (None, "gone"), "the controller to know it")
