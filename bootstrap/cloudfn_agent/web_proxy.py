@@ -14,6 +14,7 @@ from yarl import URL
 
 from cloudfn.asgi_message import Event
 from cloudfn.exception import ConflictError, StartupTimeoutError
+from cloudfn.hop_by_hop import HOP_BY_HOP
 from cloudfn.spec import WebSpec
 
 Receive = Callable[[], Awaitable[Event]]
@@ -23,20 +24,6 @@ _HOST = "127.0.0.1"
 _LOOK = 0.02  # seconds between looks whether the port answers
 _MOMENT = 1.0  # seconds
 _CHUNK = 1 << 17  # bytes that are read ahead of a response, twice
-# RFC 9110, 7.6.1: they belong to one connection.
-_HOP_BY_HOP = frozenset(
-    (
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-)
 
 
 class Proxy:
@@ -123,7 +110,7 @@ class Proxy:
             await _refuse(send, 502, b"The server of this web function does not answer.\n")
             return
         async with response:
-            headers = [(name, value) for name, value in response.raw_headers if name.lower() not in _HOP_BY_HOP]
+            headers = [(name, value) for name, value in response.raw_headers if name.lower() not in HOP_BY_HOP]
             await send({"type": "http.response.start", "status": response.status, "headers": headers})
             async for data in response.content.iter_any():
                 await send({"type": "http.response.body", "body": data, "more_body": True})
@@ -151,7 +138,7 @@ def _passed(scope: dict[str, Any], but: frozenset[bytes] = frozenset()) -> list[
     """Headers for the user's server: the request's, without what belongs to its connection, and whom it is from."""
     listed = [(name.lower(), value) for name, value in scope["headers"]]
     named = {name.strip().lower() for key, value in listed if key == b"connection" for name in value.split(b",")}
-    drop = _HOP_BY_HOP | named | but | {b"x-forwarded-for"}
+    drop = HOP_BY_HOP | named | but | {b"x-forwarded-for"}
     passed = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in listed if name not in drop]
     came_by = [value.decode("latin-1") for name, value in listed if name == b"x-forwarded-for"]
     if scope.get("client"):  # last, behind what the client may have made up

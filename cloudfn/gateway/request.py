@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
+from cloudfn.hop_by_hop import HOP_BY_HOP
+
 _KEYS = (b"modal-key", b"cloudfn-key")
 _SECRETS = (b"modal-secret", b"cloudfn-secret")
-_HOP_BY_HOP = (
-    b"connection",
-    b"keep-alive",
-    b"proxy-authenticate",
-    b"proxy-authorization",
-    b"proxy-connection",
-    b"te",
-    b"trailer",
-    b"transfer-encoding",
-    b"upgrade",
-)
-"""RFC 9110, section 7.6.1. Others that `Connection` names go on: by naming one, a client could take away what a proxy
-in front of us has added to tell who it is."""
-_SPECIAL = frozenset((*_KEYS, *_SECRETS, *_HOP_BY_HOP, b"content-length"))
+_SPECIAL = frozenset((*_KEYS, *_SECRETS, *HOP_BY_HOP, b"content-length"))
+"""Other headers that `Connection` names go on: by naming one, a client could take away what a proxy in front of us has
+added to tell who it is."""
 
 
 class Request:

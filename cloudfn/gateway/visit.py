@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Iterable, Mapping
 
 from cloudfn.exception import ExecutionError
+from cloudfn.hop_by_hop import HOP_BY_HOP
 
 if TYPE_CHECKING:
     from cloudfn.client.exchange import Exchange
@@ -18,9 +19,7 @@ Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-_OURS = frozenset(
-    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
-)
+_OURS = HOP_BY_HOP - {b"proxy-authenticate", b"proxy-authorization"}
 """How a message is framed is between us and the client."""
 
 

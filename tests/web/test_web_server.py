@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
-from signs import forget_peak, peak, resident
-from web_client import answer, ask, begin, chunks, run, start
+from web_client import answer, ask, assert_bodies_stream, begin, run
 
 import cloudfn
 from cloudfn.exception import ExecutionError
@@ -155,27 +154,7 @@ def test_requests_pass_as_they_are():
 
 
 def test_bodies_stream_in_constant_memory():
-    function = Served().serve
-    size, most = 128 << 20, 32 << 20
-    pid = int(ask(function, url="/pid").body)
-
-    async def up() -> bytes:
-        exchange = begin(function, "POST", "/digest", more=True)
-        for _ in range(size >> 16):
-            await exchange.send({"type": "http.request", "body": bytes(1 << 16), "more_body": True})
-        await exchange.send({"type": "http.request", "body": b"", "more_body": False})
-        return (await answer(exchange)).body
-
-    async def down() -> int:
-        exchange = begin(function, "GET", f"/zeros?{size >> 16}")
-        await start(exchange)
-        return sum([len(chunk) async for chunk in chunks(exchange)])
-
-    for work, result in ((up, hashlib.sha256(bytes(size)).hexdigest().encode()), (down, size)):
-        before = resident(pid)
-        forget_peak(pid)
-        assert run(work()) == result
-        assert peak(pid) - before < most, work.__name__
+    assert_bodies_stream(Served().serve, most=32 << 20)
 
 
 def test_a_websocket():

@@ -7,8 +7,7 @@ import os
 from typing import Any, Callable, Iterable, Iterator
 
 import pytest
-from signs import forget_peak, peak, resident
-from web_client import answer, ask, begin, chunks, run, start
+from web_client import ask, assert_bodies_stream
 
 import cloudfn
 from cloudfn.exception import ExecutionError
@@ -79,26 +78,7 @@ def test_flask():
 
 
 def test_bodies_stream_in_constant_memory():
-    size, most = 128 << 20, 24 << 20
-    pid = int(ask(by_hand, "GET", "/pid").body)
-
-    async def up() -> bytes:
-        exchange = begin(by_hand, "POST", "/digest", more=True)
-        for _ in range(size >> 16):
-            await exchange.send({"type": "http.request", "body": bytes(1 << 16), "more_body": True})
-        await exchange.send({"type": "http.request", "body": b"", "more_body": False})
-        return (await answer(exchange)).body
-
-    async def down() -> int:
-        exchange = begin(by_hand, "GET", f"/zeros?{size >> 16}")
-        await start(exchange)
-        return sum([len(chunk) async for chunk in chunks(exchange)])
-
-    for work, result in ((up, hashlib.sha256(bytes(size)).hexdigest().encode()), (down, size)):
-        before = resident(pid)
-        forget_peak(pid)
-        assert run(work()) == result
-        assert peak(pid) - before < most, work.__name__
+    assert_bodies_stream(by_hand, most=24 << 20)
 
 
 def test_what_fails():

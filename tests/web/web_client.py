@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import Any, AsyncIterator, Coroutine, Mapping, NamedTuple, TypeVar
+
+from signs import forget_peak, peak, resident
 
 from cloudfn.client.exchange import Exchange
 from cloudfn.function import Function
@@ -89,3 +92,32 @@ def ask(function: Function[..., Any, Any], *args: Any, **kwargs: Any) -> Answer:
         return await answer(begin(function, *args, **kwargs))
 
     return run(work())
+
+
+def assert_bodies_stream(function: Function[..., Any, Any], most: int) -> None:
+    """128 MiB up and down again, while the worker's memory grows by less than `most` bytes.
+
+    Args:
+        function: answers `/pid` with its worker's, `/digest` with the SHA-256 of the body, `/zeros?N` with N times
+            64 KiB.
+    """
+    size = 128 << 20
+    pid = int(ask(function, "GET", "/pid").body)
+
+    async def up() -> bytes:
+        exchange = begin(function, "POST", "/digest", more=True)
+        for _ in range(size >> 16):
+            await exchange.send({"type": "http.request", "body": bytes(1 << 16), "more_body": True})
+        await exchange.send({"type": "http.request", "body": b"", "more_body": False})
+        return (await answer(exchange)).body
+
+    async def down() -> int:
+        exchange = begin(function, "GET", f"/zeros?{size >> 16}")
+        await start(exchange)
+        return sum([len(chunk) async for chunk in chunks(exchange)])
+
+    for work, result in ((up, hashlib.sha256(bytes(size)).hexdigest().encode()), (down, size)):
+        before = resident(pid)
+        forget_peak(pid)
+        assert run(work()) == result
+        assert peak(pid) - before < most, work.__name__
