@@ -1,22 +1,7 @@
-"""Here one app runs for all tests of a module, so the state belongs to the module too."""
+"""One app runs for all tests of a module, so the state belongs to the module too."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
-from typing import Iterator
+from module_state import state_dir
 
-import pytest
-
-
-@pytest.fixture(scope="module", autouse=True)
-def state_dir(cache_dir: Path) -> Iterator[Path]:
-    """A short path, because the sockets in it may have no more than about 100 characters."""
-    folder = Path(tempfile.mkdtemp(prefix="cfn-"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CLOUDFN_STATE_DIR", str(folder))
-        patch.setenv("CLOUDFN_CACHE_DIR", str(cache_dir))
-        patch.delenv("CLOUDFN_TRACEBACK", raising=False)
-        yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+__all__ = ["state_dir"]
