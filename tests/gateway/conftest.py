@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Iterator
 
 import pytest
+from module_state import state_dir
+
+__all__ = ["state_dir"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def state_dir(cache_dir: Path) -> Iterator[Path]:
-    """A short path, because the sockets in it may have no more than about 100 characters."""
-    folder = Path(tempfile.mkdtemp(prefix="cfn-"))
+def web_settings(state_dir: Path) -> Iterator[None]:
+    """Any free port, and no origin beside our own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CLOUDFN_STATE_DIR", str(folder))
-        patch.setenv("CLOUDFN_CACHE_DIR", str(cache_dir))
         patch.setenv("CLOUDFN_WEB_PORT", "0")
-        patch.delenv("CLOUDFN_TRACEBACK", raising=False)
         patch.delenv("CLOUDFN_WEB_ORIGINS", raising=False)
-        yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+        yield
