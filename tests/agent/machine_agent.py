@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections import deque
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
@@ -120,6 +121,7 @@ class Held:
     def __init__(self, agent: MachineAgent, token: str) -> None:
         self.token = token
         self._reader = FrameReader()
+        self._frames: deque[wire.Frame] = deque()  # came with one that was asked for
         self._sock = connect(agent.address, agent.key, f"/lease?lease={token}")
         self._sock.settimeout(60)
         self._send(wire.RESUME)
@@ -134,24 +136,23 @@ class Held:
 
     def receive_frame(self, kind: int) -> wire.Frame:
         """The next frame of this kind; what comes before it is dropped."""
-        while True:
-            for frame in self._read():
-                if frame.type == kind:
-                    return frame
+        while (frame := self._next()).type != kind:
+            pass
+        return frame
 
     def receive(self) -> Any:
-        while True:
-            for frame in self._read():
-                if frame.type == wire.RESULT:
-                    if frame.flags != wire.OK:
-                        raise remote_error.unpack(bytes(frame.body))
-                    return pickle.loads(frame.body)
+        frame = self.receive_frame(wire.RESULT)
+        if frame.flags != wire.OK:
+            raise remote_error.unpack(bytes(frame.body))
+        return pickle.loads(frame.body)
 
-    def _read(self) -> list[wire.Frame]:
-        size = self._sock.recv_into(self._reader.get_buffer())
-        if not size:
-            raise EOFError("the worker ended the lease")
-        return self._reader.received(size)
+    def _next(self) -> wire.Frame:
+        while not self._frames:
+            size = self._sock.recv_into(self._reader.get_buffer())
+            if not size:
+                raise EOFError("the worker ended the lease")
+            self._frames.extend(self._reader.received(size))
+        return self._frames.popleft()
 
     def release(self) -> None:
         self._send(wire.RELEASE)
