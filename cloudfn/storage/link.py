@@ -146,7 +146,7 @@ class _Thread:
             self._reader = Reader()
 
     def end(self) -> None:
-        if self._sock is not None and not self._open and self._reader.is_empty:
+        if self._sock is not None and not self._open and self._reader.size == 0:
             self._link.give(self._sock)
             self._sock = None
         self._drop()
@@ -228,7 +228,7 @@ class _Task:
             self._reader = Reader()
 
     def end(self) -> None:
-        if self._sock is not None and not self._open and self._reader.is_empty:
+        if self._sock is not None and not self._open and self._reader.size == 0:
             self._link.give(self._sock)
             self._sock = None
         self._drop()

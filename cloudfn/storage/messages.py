@@ -82,8 +82,9 @@ class Reader:
         self._data += data
 
     @property
-    def is_empty(self) -> bool:
-        return not self._data
+    def size(self) -> int:
+        """Bytes that were fed and not given yet."""
+        return len(self._data)
 
     def next(self) -> tuple[dict[str, Any], list[bytes]] | None:
         """The next whole message, or None. Raises `ProtocolError` for what is none."""

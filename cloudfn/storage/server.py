@@ -22,6 +22,7 @@ _PAGE_BYTES = 4 << 20
 _PAGE_ITEMS = 1_000
 _THREADS = 8
 _AHEAD = 8  # chunks of an upload that may wait for the disk
+_UNREAD = 4 << 20  # bytes that may wait for an answer to end; what is more stays with the peer
 
 
 class Service:
@@ -256,6 +257,16 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
         self._serve()
+        self._pace()
+
+    def _pace(self) -> None:
+        """Read no further while an answer takes its time and enough waits for its end."""
+        if self._transport is None:
+            return
+        if self._task is not None and self._reader.size > _UNREAD:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     def _serve(self) -> None:
         """Answer what is here, until an answer takes its time."""
@@ -317,6 +328,7 @@ class Connection(asyncio.Protocol):
         finally:
             self._task = None
         self._serve()
+        self._pace()
 
     async def _read(self, request: Request) -> Reply:
         in_thread, fields = self._service.in_thread, request.fields

@@ -89,8 +89,8 @@ def test_the_monthly_cap_is_reached_what_runs_may_end_and_nothing_begins(room: R
     client = stack.client()
     running = client.call("work", 6, "running")
     client.has_printed("begun running")
+    machine = room.wait_for("in-service", since=mark).about  # or the cap ends it before its group has taken it in
     room.functions.facts = {**room.functions.facts, "caps": {"hourly": None, "monthly": 0.001, "planned": None}}
-    machine = room.wait_for("in-service", since=mark).about
     room.wait_for("terminating", machine, since=mark)
     room.wait_until(lambda: "draining" in beats(room, machine), what="the machine does not hear of it")
     outcome = client.outcome(client.call("work", 0, "late"))
