@@ -20,7 +20,7 @@ pytestmark = [
 
 CUT = float(os.environ.get("CLOUDFN_ROOM_CUT", "20"))
 """Seconds of a cut: longer than the 15 after which a machine that does not answer counts as cut off, and shorter than
-the 60 that calls are promised to survive: `CLOUDFN_ROOM_CUT=60` is that."""
+the 60 that calls are promised to survive: `CLOUDFN_ROOM_CUT=60` is that, and what CI takes."""
 
 
 def begun(client: Client, seconds: float, label: str) -> int:
