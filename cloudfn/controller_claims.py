@@ -188,7 +188,7 @@ def _let_go(state: State, facts: Facts, name: str, surplus: int, now: float) -> 
     missing = state.groups[name].target - len(state.live(name))
     groups.lower(state, name, now, by=min(surplus, missing))
     surplus -= max(0, min(surplus, missing))
-    idle = [machine for machine in state.live(name) if machines.overstayed(machine, facts, now)]
+    idle = [machine for machine in state.live(name) if machines.overstayed(machine, facts)]
     for machine in idle[:surplus]:
         machines.stop(state, machine, "it was idle and did not ask to go", now)
 

@@ -148,10 +148,10 @@ def _stage(machine: Machine) -> str:
     return list(machine.boot)[-1] if machine.boot else "hello"
 
 
-def overstayed(machine: Machine, facts: Facts, now: float) -> bool:
-    """Whether an idle machine should have asked to go."""
+def overstayed(machine: Machine, facts: Facts) -> bool:
+    """Whether an idle machine should have asked to go: by its own last word, since it may work while nobody listens."""
     idle = machine.idle_since
-    return machine.state == READY and idle is not None and now - idle > facts.idle_timeout + OVERSTAY
+    return machine.state == READY and idle is not None and machine.beat - idle > facts.idle_timeout + OVERSTAY
 
 
 def forget(state: State, facts: Facts, now: float) -> None:

@@ -199,6 +199,41 @@ def test_nobody_dies_because_the_controller_was_away() -> None:
     assert world.vms[id].lifecycle == "serving"
 
 
+def test_what_was_idle_before_the_controller_was_away_may_work_now() -> None:
+    """Its claim has run out meanwhile, and its last word was that it was idle; that was long ago."""
+    world = World(facts(group("a"), idle_timeout=600.0))
+    world.claim(groups=["a"], ttl=120.0)
+    world.step(5)
+    (id,) = world.vms
+    world.claim(groups=["a"], ttl=120.0)
+    world.up(id)
+    world.step(1800)
+    world.tick()
+    assert world.beat(id, inputs=1)["command"] == ""
+    world.claim(groups=["a"], ttl=120.0)
+    world.step(60)
+    world.tick()
+    assert world.vms[id].lifecycle == "serving" and list(world.vms) == [id]
+
+
+def test_what_is_idle_for_long_and_does_not_ask_to_go_is_told() -> None:
+    world = World(facts(group("a"), idle_timeout=600.0))
+    world.claim(groups=["a"], ttl=120.0)
+    world.step(5)
+    (id,) = world.vms
+    world.claim(groups=["a"], ttl=120.0)
+    world.up(id)
+    since = world.now
+    commands = []
+    while world.now < since + 900:
+        world.step(60)
+        commands.append((world.now - since, world.beat(id, idle_since=since)["command"]))
+        world.tick()
+    told = [at for at, command in commands if command == "drain"]
+    assert told and 600 < told[0] <= 900
+    assert [command for _, command in commands if command not in ("", "drain")] == []
+
+
 def test_a_machine_that_is_killed_is_taken_off_its_group() -> None:
     world = World(facts(group("a")))
     world.claim(groups=["a"])
