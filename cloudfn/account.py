@@ -107,6 +107,15 @@ class Account(ABC):
     def provider_config(self, plan: Plan) -> Mapping[str, str]:
         """Configuration of the Pulumi provider ("aws:region", "gcp:project", ...)."""
 
+    def secret_is_set(self, plan: Plan, name: str) -> bool:
+        """Whether the container that the stack made for a secret has values, which `up` then leaves alone; False where
+        there is none (yet), and of a cloud where `cloudfn secret create` cannot set values: each `up` does.
+
+        Args:
+            name: of a `SecretPlan` of the plan.
+        """
+        return False
+
     def set_secret(self, plan: Plan, name: str, values: Mapping[str, str]) -> None:
         """Put a secret's values into the container that the stack made for it; they never pass through the state.
 

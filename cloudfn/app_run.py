@@ -9,6 +9,7 @@ from cloudfn import execution, tracing
 from cloudfn.client import current
 from cloudfn.exception import InvalidError
 from cloudfn.provider import HasMachine
+from cloudfn.secret_store import for_app
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -101,7 +102,7 @@ class AppRun:
         self._trace.begin(f"run {self._name}")
         self._session = kind(self._name, provider, machine=machine, report=report, events=events)
         with self._trace.inside(), tracing.span(f"open {self._name}", app=self._name):
-            store = getattr(provider, "secrets", None)
+            store = for_app(provider, self._name)
             self._session.open(lambda: self._with_urls(collect(self._app, store), events))
         # The functions of an app that this one includes know only their own app.
         self._owners = self._app.owners()

@@ -116,7 +116,7 @@ class Cls:
         del given["self"]
         from cloudfn import options
 
-        return self._variant(options.overrides(given))
+        return self._variant(options.overrides(given, self._app.label))
 
     def with_concurrency(self, *, max_inputs: int, target_inputs: int | None = None) -> Cls:
         """The same class as if under `@concurrent(...)`, in workers of its own."""

@@ -39,6 +39,7 @@ class Descriptor:
         road: how machines are reached, see `plan_spec.Road.kind`.
         shell: whether callers may log in to machines.
         functions: by tag.
+        secrets: names of those that it has places for; their values are elsewhere.
     """
 
     app: str
@@ -52,6 +53,7 @@ class Descriptor:
     road: str = "ssh"
     shell: bool = True
     functions: Mapping[str, FunctionPlace] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
 
 
 def of_plan(plan: Plan) -> Descriptor:
@@ -65,6 +67,7 @@ def of_plan(plan: Plan) -> Descriptor:
         road=plan.road.kind,
         shell=plan.settings.network.shell,
         functions={f.tag: FunctionPlace(f.groups, dict(f.workers_per_machine)) for f in plan.functions},
+        secrets=tuple(secret.name for secret in plan.secrets),
     )
 
 
@@ -87,6 +90,7 @@ def from_json(data: bytes | str) -> Descriptor:
             tag: FunctionPlace(tuple(place["groups"]), dict(place["workers_per_machine"]))
             for tag, place in said.pop("functions").items()
         }
-        return Descriptor(**{key: said[key] for key in known & set(said)}, functions=functions)
+        secrets = tuple(said.pop("secrets", ()))
+        return Descriptor(**{key: said[key] for key in known & set(said)}, functions=functions, secrets=secrets)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InternalFailure(f"what a stack says of itself cannot be read: {error!r}") from error

@@ -353,7 +353,7 @@ class Function(Generic[P, R, L]):
         del given["self"]
         from cloudfn import options
 
-        return self._variant(options.overrides(given))
+        return self._variant(options.overrides(given, self._app.label))
 
     def with_concurrency(self, *, max_inputs: int, target_inputs: int | None = None) -> Function[P, R, L]:
         """The same function as if under `@concurrent(...)`, in workers of its own."""

@@ -137,10 +137,13 @@ def refuse_missing(given: Mapping[str, Any], where: str) -> None:
             raise UnimplementedError(f"{where}({name}=...): {why}", hint=f"Leave {name} out.")
 
 
-def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
+def overrides(given: Mapping[str, Any], app: str) -> dict[str, Any]:
     """The arguments of `with_options` as `Target.overrides`, see `cloudfn.client.target.apply_overrides`.
 
     What is None or empty changes nothing, as in Modal: an option cannot be unset.
+
+    Args:
+        app: whose function it is; its named secrets are looked up.
     """
     refuse_missing(given, "with_options")
     if given.get("volumes"):
@@ -166,7 +169,7 @@ def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
     if given["region"]:
         result["region"] = list(_region(given["region"]))
     if given["env"] or given["secrets"]:
-        result.update(_environment(check_env(given["env"]), check_secrets(given["secrets"])))
+        result.update(_environment(check_env(given["env"]), check_secrets(given["secrets"]), app))
     return result
 
 
@@ -192,13 +195,13 @@ def environment(env: Mapping[str, str], secrets: Sequence[Secret], store: Any) -
     return result
 
 
-def _environment(env: Mapping[str, str], secrets: Sequence[Secret]) -> dict[str, Any]:
+def _environment(env: Mapping[str, str], secrets: Sequence[Secret], app: str) -> dict[str, Any]:
     specs = [secret.spec for secret in secrets]
     store = None
     if any(spec.name for spec in specs):
         from cloudfn.client import current
 
-        store = current.secret_store()
+        store = current.secret_store(app)
     return {
         "env": dict(env),
         "secrets": [asdict(spec) for spec in specs],

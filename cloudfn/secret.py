@@ -17,7 +17,10 @@ _KEY = os.urandom(32)
 
 
 class Store(Protocol):
-    """Where named secrets are looked up; raises `NotFoundError`."""
+    """Where named secrets are looked up; raises `NotFoundError`. See `cloudfn.secret_store`."""
+
+    @property
+    def options(self) -> str: ...
 
     def get(self, name: str) -> Mapping[str, str]: ...
 
@@ -138,9 +141,10 @@ class Secret:
         values = dict(store.get(self._name))
         missing = [key for key in self._required_keys if key not in values]
         if missing:
+            again = f"cloudfn secret create {self._name}{store.options} --force KEY ..."
             raise NotFoundError(
                 f"The secret {self._name!r} lacks the required keys {', '.join(missing)}.",
-                hint=f"Store it again with all of its keys: cloudfn secret create {self._name} --force KEY ...",
+                hint=f"Store it again with all of its keys: {again}",
             )
         return values
 

@@ -1,8 +1,9 @@
-"""What a provider's `secrets` property must offer: named secrets at rest."""
+"""Named secrets at rest, as a provider offers them: one store for all apps (its property `secrets`), or one with each
+app's stack (`HasStackSecrets`)."""
 
 from __future__ import annotations
 
-from typing import Mapping, Protocol, Sequence
+from typing import Mapping, Protocol, Sequence, runtime_checkable
 
 
 class StoredSecret(Protocol):
@@ -16,12 +17,20 @@ class StoredSecret(Protocol):
         """Names of its values, in order."""
 
     @property
-    def created_at(self) -> float:
-        """Seconds since the epoch."""
+    def created_at(self) -> float | None:
+        """Seconds since the epoch; None where it has no values yet."""
 
 
 class SecretStore(Protocol):
-    """Named secrets at rest. Every method raises `PermissionDeniedError` where others could read what is stored."""
+    """Named secrets at rest. Every method raises `PermissionDeniedError` where others could read what is stored, or we
+    may not."""
+
+    @property
+    def options(self) -> str:
+        """What `cloudfn secret` must be told to work on this store (" --cloud aws --app demo"), or ""."""
+
+    def is_set(self, name: str) -> bool:
+        """Whether it has values. Raises `NotFoundError` where nobody could store it, see `HasStackSecrets`."""
 
     def create(self, name: str, values: Mapping[str, str], force: bool = False) -> None:
         """Store a secret. Raises `AlreadyExistsError`, unless `force` replaces the one there is."""
@@ -33,4 +42,21 @@ class SecretStore(Protocol):
         """All secrets by name, without their values."""
 
     def delete(self, name: str) -> None:
-        """Raises `NotFoundError`."""
+        """Raises `NotFoundError`, and `InvalidError` where the secret is part of a stack."""
+
+
+@runtime_checkable
+class HasStackSecrets(Protocol):
+    """A provider that keeps the secrets of an app with the app's stack. The stack has a place for each secret that the
+    app's functions name, and no others can be stored."""
+
+    def stack_secrets(self, app: str) -> SecretStore:
+        """Those of an app's stack; nothing is asked of the cloud before the store is used."""
+
+
+def for_app(provider: object, app: str) -> SecretStore | None:
+    """Where the named secrets of an app are looked up; None where the provider keeps none."""
+    if isinstance(provider, HasStackSecrets):
+        return provider.stack_secrets(app)
+    store: SecretStore | None = getattr(provider, "secrets", None)
+    return store

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_session import FakeSession, running
@@ -94,6 +95,8 @@ def test_defaults_of_the_app():
 
 def test_named_secrets_come_from_the_store(app):
     class Store:
+        options = ""
+
         def get(self, name):
             return {"KEY": f"value of {name}"}
 
@@ -429,6 +432,31 @@ def test_overrides_make_a_variant_of_the_payload(app):
     assert (made.bundle, made.spec.code) == (base.bundle, base.spec.code)
     assert apply_overrides(base, None) is base
     assert isinstance(made, FunctionPayload)
+
+
+def test_a_variants_named_secrets_come_from_the_apps_stack(app, monkeypatch):
+    class Store:
+        options = ""
+
+        def get(self, name):
+            return {"KEY": f"value of {name}"}
+
+    asked = []
+    place = SimpleNamespace(stack_secrets=lambda label: asked.append(label) or Store())
+    monkeypatch.setattr(current, "provider", lambda: place)
+    app.function()(work)
+    variant = app.registered_functions["work"].with_options(secrets=[Secret.from_name("mine")])
+    assert variant._target.overrides["environment"] == {"KEY": "value of mine"} and asked == [app.label]
+
+
+def test_a_machines_worker_looks_up_no_secret(app, monkeypatch):
+    def provider():
+        raise ModuleNotFoundError("No module named 'cloudfn_local'")
+
+    monkeypatch.setattr(current, "provider", provider)
+    app.function()(work)
+    with pytest.raises(UnimplementedError, match="worker on a machine of a cloud"):
+        app.registered_functions["work"].with_options(secrets=[Secret.from_name("mine")])
 
 
 def test_import_as_modal_runs_a_common_program(tmp_path):

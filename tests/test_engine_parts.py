@@ -193,6 +193,8 @@ def test_lines_for_readers_and_for_machines() -> None:
 class Store:
     """Named secrets in memory."""
 
+    options = ""
+
     def __init__(self, secrets: Mapping[str, Mapping[str, str]]) -> None:
         self._secrets = secrets
 
@@ -202,20 +204,50 @@ class Store:
         return self._secrets[name]
 
 
+class Secrets:
+    """An account with these values in its containers."""
+
+    def __init__(self, **kept: Mapping[str, str]) -> None:
+        self.kept = kept
+
+    def secret_is_set(self, plan: Plan, name: str) -> bool:
+        return name in self.kept
+
+    def set_secret(self, plan: Plan, name: str, values: Mapping[str, str]) -> None:
+        self.kept[name] = values
+
+
 def plan_with(*secrets: SecretPlan) -> Plan:
     return Plan("a", "main", "aws", "a.main", "a-main", Settings(), (), (), secrets=secrets)
 
 
 def test_secrets_are_read_before_anything_is_made() -> None:
     store: Any = Store({"db": {"USER": "ann", "PASSWORD": "x"}})
-    assert secrets.read(plan_with(SecretPlan("db", ("USER",), ("f",))), store) == {
+    account: Any = Secrets()
+    assert secrets.read(plan_with(SecretPlan("db", ("USER",), ("f",))), store, account) == {
         "db": {"USER": "ann", "PASSWORD": "x"}
     }
     with pytest.raises(NotFoundError, match="HOST, which f require"):
-        secrets.read(plan_with(SecretPlan("db", ("USER", "HOST"), ("f",))), store)
+        secrets.read(plan_with(SecretPlan("db", ("USER", "HOST"), ("f",))), store, account)
     with pytest.raises(NotFoundError, match="'api' of f is not stored") as caught:
-        secrets.read(plan_with(SecretPlan("api", (), ("f",))), store)
+        secrets.read(plan_with(SecretPlan("api", (), ("f",))), store, account)
     assert "cloudfn secret create api" in caught.value.hint
+
+
+def test_secrets_that_are_set_stay_as_they_are() -> None:
+    """Somebody may have rotated them since, and this machine need not have them at all."""
+    store: Any = Store({"db": {"USER": "old"}})
+    account: Any = Secrets(db={"USER": "new"}, api={"A": "1"})
+    plan = plan_with(SecretPlan("api", (), ("f",)), SecretPlan("db", (), ("f",)), SecretPlan("more", (), ("f",)))
+    with pytest.raises(NotFoundError, match="'more' of f is not stored"):
+        secrets.read(plan, store, account)
+    store = Store({"db": {"USER": "old"}, "more": {"B": "2"}})
+    values = secrets.read(plan, store, account)
+    said: list[str] = []
+    secrets.send(plan, values, account, said.append)
+    assert account.kept == {"db": {"USER": "new"}, "api": {"A": "1"}, "more": {"B": "2"}}
+    assert said[2] == "secret more: 1 value set"
+    assert "cloudfn secret create db --cloud aws --app a --env main --force" in said[1]
 
 
 # -- the CLI ---------------------------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ HIDDEN = "hunter2-do-not-show"
 
 
 class NoStore:
+    options = ""
+
     def get(self, name: str) -> dict[str, str]:
         raise AssertionError("an unnamed secret asked the store")
 

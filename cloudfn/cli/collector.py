@@ -46,6 +46,7 @@ def _look(order: Order, before: set[str]) -> Found:
     from cloudfn.client import current
     from cloudfn.collect import collect
     from cloudfn.exception import InputCancellation
+    from cloudfn.secret_store import for_app
 
     app_name: str = ""
     functions: list[FunctionPayload] = []
@@ -54,7 +55,7 @@ def _look(order: Order, before: set[str]) -> Found:
         where = importer.Reference.parse(order.reference, order.is_module)
         current.choose(Path.cwd() if where.is_module else Path(where.target).parent, order.environment, order.cloud)
         app, _ = importer.find_app(importer.load(where), where)
-        functions = collect(app, getattr(current.provider(), "secrets", None))
+        functions = collect(app, for_app(current.provider(), app.label))
         app_name = app.label
     except SystemExit as exit:  # the user's module ended the program
         code = exit.code if isinstance(exit.code, int) and exit.code else 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 import click
 
@@ -14,25 +14,49 @@ from cloudfn.exception import AlreadyExistsError, InvalidError, NotFoundError, U
 from cloudfn.secret import check_name, check_values, read_dotenv
 
 if TYPE_CHECKING:
-    from cloudfn.secret_store import SecretStore
+    from cloudfn.secret_store import SecretStore, StoredSecret
 
+F = TypeVar("F", bound=Callable[..., Any])
 PROVIDER = "local"
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
+def _of_a_stack(command: F) -> F:
+    """`--cloud`, `--app` and `--env`: with any of them it is about the secrets of a stack. The command gets them as
+    `cloud`, `app` and `environment`."""
+    made: Any = click.option(
+        "--env", "environment", help="The stack's environment; default: CLOUDFN_ENVIRONMENT, or main."
+    )(command)
+    made = click.option("--app", help="Whose stack; default: that of the app that ran from this machine.")(made)
+    made = click.option("--cloud", help="The secrets of a stack there (aws), instead of this machine's.")(made)
+    return made  # type: ignore[no-any-return]
+
+
 @click.group()
 def secret() -> None:
-    """Store the values that functions get by Secret.from_name(NAME)."""
+    """Store the values that functions get by Secret.from_name(NAME).
+
+    Here, they lie in a file of this machine that only you can read. In a cloud, each stack has its own: `cloudfn up`
+    takes the first values from here, and with --cloud and --app these commands are about them.
+    """
 
 
 @secret.command(no_args_is_help=True)
+@_of_a_stack
 @click.argument("name")
 @click.argument("keyvalues", metavar="KEY=VALUE...", nargs=-1)
 @click.option("--from-dotenv", type=_FILE, help="Take the variables of a .env file.")
 @click.option("--from-json", type=_FILE, help="Take the members of a JSON object of strings.")
 @click.option("--force", is_flag=True, help="Replace a secret of the same name, with all of its keys.")
 def create(
-    name: str, keyvalues: tuple[str, ...], from_dotenv: Path | None, from_json: Path | None, force: bool
+    name: str,
+    keyvalues: tuple[str, ...],
+    from_dotenv: Path | None,
+    from_json: Path | None,
+    force: bool,
+    cloud: str | None,
+    app: str | None,
+    environment: str | None,
 ) -> None:
     """Store a secret under NAME.
 
@@ -44,10 +68,11 @@ def create(
         cloudfn secret create openai OPENAI_API_KEY
         cloudfn secret create db USER=ann PASSWORD=- < password.txt
         cloudfn secret create site --from-dotenv .env
+        cloudfn secret create openai --force --cloud aws --app shop OPENAI_API_KEY
     """
     check_name(name)
-    store = _store()
-    if not force and any(stored.name == name for stored in store.list()):  # before anybody types in a value
+    store = _only(_stores(cloud, app, environment))
+    if store.is_set(name) and not force:  # before anybody types in a value
         raise AlreadyExistsError(f"There is a secret {name!r} already.", hint="Use --force to replace it.")
     values: dict[str, str] = {}
     given = _split(keyvalues)
@@ -64,43 +89,63 @@ def create(
             f"There is nothing to store in {name!r}.", hint="Give KEY=VALUE, KEY, --from-dotenv or --from-json."
         )
     store.create(name, check_values(values, f"Secret {name!r}"), force)
-    click.echo(f"Stored secret {name} ({', '.join(values)}).")
+    later = " Runs that start from now on get it." if store.options else ""
+    click.echo(f"Stored secret {name} ({', '.join(values)}).{later}")
 
 
 @secret.command("list")
+@_of_a_stack
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_(as_json: bool) -> None:
+def list_(as_json: bool, cloud: str | None, app: str | None, environment: str | None) -> None:
     """List the stored secrets and their keys; never their values."""
+    stores = _stores(cloud, app, environment)
+    stored = [(name, secret) for name, store in stores.items() for secret in store.list()]
+    if as_json:
+        click.echo(json.dumps([_row(name, secret) for name, secret in stored], indent=2))
+    elif not stored:
+        click.echo("No secrets. " + ("Store one: cloudfn secret create NAME KEY" if "" in stores else _NONE))
+    else:
+        _print(stored)
+
+
+_NONE = "A stack has those that its functions name."
+
+
+def _row(app: str, secret: StoredSecret) -> dict[str, Any]:
     from datetime import datetime, timezone
 
-    stored = _store().list()
-    if as_json:
-        rows = [
-            {
-                "name": s.name,
-                "keys": list(s.keys),
-                "created_at": datetime.fromtimestamp(s.created_at, timezone.utc).isoformat(timespec="seconds"),
-            }
-            for s in stored
-        ]
-        click.echo(json.dumps(rows, indent=2))
-        return
-    if not stored:
-        click.echo("No secrets. Store one: cloudfn secret create NAME KEY")
-        return
-    width = max(len("NAME"), *(len(s.name) for s in stored))
+    at = secret.created_at
+    created = None if at is None else datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="seconds")
+    return {
+        "name": secret.name,
+        "keys": list(secret.keys),
+        "created_at": created,
+        **({"app": app} if app else {}),
+    }
+
+
+def _print(stored: list[tuple[str, StoredSecret]]) -> None:
+    from datetime import datetime
+
+    width = max(len("NAME"), *(len(secret.name) for _, secret in stored))
+    several = len({app for app, _ in stored}) > 1
     click.echo(f"{'NAME':{width}}  {'CREATED':16}  KEYS")
-    for s in stored:
-        created = datetime.fromtimestamp(s.created_at).strftime("%Y-%m-%d %H:%M")
-        click.echo(f"{s.name:{width}}  {created}  {', '.join(s.keys)}")
+    for app, secret in stored:
+        at = secret.created_at
+        created = "not set" if at is None else datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M")
+        of = f"  ({app})" if several else ""
+        click.echo(f"{secret.name:{width}}  {created:16}  {', '.join(secret.keys)}{of}".rstrip())
 
 
 @secret.command()
+@_of_a_stack
 @click.argument("name")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def delete(name: str, yes: bool) -> None:
-    """Delete the secret NAME."""
-    store = _store()
+def delete(name: str, yes: bool, cloud: str | None, app: str | None, environment: str | None) -> None:
+    """Delete the secret NAME of this machine; one of a stack goes with the stack."""
+    store = _only(_stores(cloud, app, environment))
+    if store.options:
+        store.delete(name)  # says why not
     if not yes:
         store.get(name)  # do not ask about what is not there
         click.confirm(f"Delete the secret {name}? Functions that use it will not start any more.", abort=True, err=True)
@@ -108,7 +153,40 @@ def delete(name: str, yes: bool) -> None:
     click.echo(f"Deleted secret {name}.")
 
 
-def _store() -> SecretStore:
+def _stores(cloud: str | None, app: str | None, environment: str | None) -> dict[str, SecretStore]:
+    """By app; this machine's under "".
+
+    Raises:
+        UnimplementedError: the provider keeps no secrets.
+        NotFoundError: no app is known whose stack could be meant.
+    """
+    from cloudfn.machines import HasMachines
+    from cloudfn.secret_store import HasStackSecrets
+
+    if cloud == PROVIDER or not (cloud or app or environment):
+        return {"": _local()}
+    from cloudfn.client import current
+
+    current.choose(Path.cwd(), environment, cloud)
+    provider = current.provider()
+    if not isinstance(provider, HasStackSecrets):
+        raise UnimplementedError(
+            f"The provider {type(provider).__name__} keeps no secrets of stacks.", hint="For those of AWS: --cloud aws"
+        )
+    known = provider.known_apps() if isinstance(provider, HasMachines) else ()
+    apps = [app] if app else known
+    if not apps:
+        raise NotFoundError("No app has run on machines of a cloud from here yet.", hint="Name it: --app NAME")
+    return {name: provider.stack_secrets(name) for name in apps}
+
+
+def _only(stores: dict[str, SecretStore]) -> SecretStore:
+    if len(stores) > 1:
+        raise UsageError(f"Several apps have stacks: {', '.join(stores)}.", hint="Name one: --app NAME")
+    return next(iter(stores.values()))
+
+
+def _local() -> SecretStore:
     store: SecretStore | None = getattr(registry.provider(PROVIDER), "secrets", None)
     if store is None:
         raise UnimplementedError(f"The provider {PROVIDER!r} does not store secrets.")

@@ -14,6 +14,7 @@ from cloudfn.exception import ConnectionError, UnimplementedError, UsageError
 if TYPE_CHECKING:
     from cloudfn.client.target import FunctionPayload
     from cloudfn.provider import Change, HasFleet, HasMachine
+    from cloudfn.spec import FunctionSpec
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -37,28 +38,29 @@ def shell(
     machine that could run the function; one is asked for where none is up, and let go of when the shell ends.
     """
     from cloudfn.client import current
-    from cloudfn.collect import collect
+    from cloudfn.collect import collect, spec
     from cloudfn.provider import HasFleet, HasMachine
+    from cloudfn.secret_store import for_app
 
     where = importer.Reference.parse(reference, is_module)
     current.choose(Path.cwd() if where.is_module else Path(where.target).parent, environment, cloud)
     app, name = importer.find_app(importer.load(where), where)
     provider = current.provider()
-    payload = _payload(collect(app, getattr(provider, "secrets", None)), name, where.target)
+    functions = spec(app).functions
+    index = _index([function.tag for function in functions], name, where.target)
     if isinstance(provider, HasMachine):
-        ctx.exit(_here(provider, payload, command))
+        ctx.exit(_here(provider, collect(app, for_app(provider, app.label))[index], command))
     if isinstance(provider, HasFleet):
-        ctx.exit(_there(provider, app.label, payload, command))
+        ctx.exit(_there(provider, app.label, functions[index], command))
     raise UnimplementedError(f"The provider {type(provider).__name__} has no shells.")
 
 
-def _payload(payloads: list[FunctionPayload], name: str, target: str) -> FunctionPayload:
-    tags = [payload.spec.tag for payload in payloads]
+def _index(tags: list[str], name: str, target: str) -> int:
     wanted = name.partition(".")[0]
     if not wanted and len(tags) == 1:
-        return payloads[0]
+        return 0
     if wanted in tags:
-        return payloads[tags.index(wanted)]
+        return tags.index(wanted)
     what = f"There is no function {wanted!r} in {target}." if wanted else f"{target} has several functions."
     raise UsageError(what, hint=f"Name one of: {', '.join(f'{target}::{tag}' for tag in tags) or 'none'}")
 
@@ -75,7 +77,7 @@ def _here(provider: HasMachine, payload: FunctionPayload, command: tuple[str, ..
     return provider.shell(runtime, payload.environment, folders, command)
 
 
-def _there(provider: HasFleet, app: str, payload: FunctionPayload, command: tuple[str, ...]) -> int:
+def _there(provider: HasFleet, app: str, function: FunctionSpec, command: tuple[str, ...]) -> int:
     from cloudfn.machines import HasMachines
     from cloudfn.road.login import login
 
@@ -84,7 +86,7 @@ def _there(provider: HasFleet, app: str, payload: FunctionPayload, command: tupl
     fleet = provider.fleet(app, _say)
     changes: queue.Queue[Change] = queue.Queue()
     try:
-        need = fleet.need(payload.spec)
+        need = fleet.need(function)
         fleet.on_change(changes.put)
         fleet.want(need, 1)  # held as long as the shell runs, so that the machine stays
         machine = _await(changes)

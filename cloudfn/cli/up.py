@@ -10,7 +10,7 @@ from cloudfn.cli import deploying
 from cloudfn.cli.deploying import Choice
 
 if TYPE_CHECKING:
-    from cloudfn.account import Obstacle
+    from cloudfn.account import Account, Obstacle
     from cloudfn.plan_spec import Plan
 
 FORBIDDEN = 3
@@ -37,7 +37,7 @@ def up(ctx: click.Context, choice: Choice, ssh_from: str | None) -> None:
     _show_findings(plan)
     if policy.fails(plan):
         ctx.exit(FORBIDDEN)
-    values = _secrets(plan)
+    values = _secrets(plan, account)
     caller = deploying.caller_block(plan, account, choice, ssh_from)
     with deploying.opened(plan, choice, account, caller) as deployment:
         _show_obstacles(deployment.obstacles())
@@ -53,8 +53,9 @@ def up(ctx: click.Context, choice: Choice, ssh_from: str | None) -> None:
     click.echo(f"{plan.stack} is up." if planned else f"{plan.stack} is as planned: nothing to do.", err=True)
 
 
-def _secrets(plan: Plan) -> Mapping[str, Mapping[str, str]]:
-    """Their values from this machine; read first, so that a missing one is found before anything is made."""
+def _secrets(plan: Plan, account: Account) -> Mapping[str, Mapping[str, str]]:
+    """Values from this machine, of those that have none in the cloud yet; read first, so that a missing one is found
+    before anything is made."""
     if not plan.secrets:
         return {}
     from cloudfn import registry
@@ -64,7 +65,7 @@ def _secrets(plan: Plan) -> Mapping[str, Mapping[str, str]]:
     store = getattr(registry.provider("local"), "secrets", None)
     if store is None:
         raise UnimplementedError("There is no store of secrets on this machine.")
-    return secrets.read(plan, store)
+    return secrets.read(plan, store, account)
 
 
 def _show_findings(plan: Plan) -> None:

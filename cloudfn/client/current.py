@@ -217,10 +217,18 @@ def _may_be_configured(start: Path) -> bool:
     return False
 
 
-def secret_store() -> SecretStore:
-    """Where named secrets are looked up. Raises `UnimplementedError` where the provider keeps none."""
-    chosen = provider()
-    store: SecretStore | None = getattr(chosen, "secrets", None)
+def secret_store(app: str) -> SecretStore:
+    """Where an app's named secrets are looked up. Raises `UnimplementedError` where there is no such place."""
+    from cloudfn.secret_store import for_app
+
+    try:
+        chosen = provider()
+    except ImportError as error:  # a machine's workers have no provider
+        raise UnimplementedError(
+            "A worker on a machine of a cloud cannot look up a stored secret.",
+            hint="Name it in the function's decorator, or use with_options where the app was started.",
+        ) from error
+    store = for_app(chosen, app)
     if store is None:
         raise UnimplementedError(
             f"The provider {type(chosen).__name__} keeps no secrets.",

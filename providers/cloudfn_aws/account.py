@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Callable, Mapping
 
 from cloudfn.account import Account, Identity, Leftover, Obstacle, Report, StateBackend
-from cloudfn.exception import AuthError, DeploymentError, Error, NotFoundError
+from cloudfn.exception import AuthError, Error, NotFoundError
 from cloudfn.plan_spec import Plan
 from cloudfn.settings import Settings
 from cloudfn_aws import console, drain, errors, leftovers, preflight, quotas, state_bucket
+from cloudfn_aws.secret_store import SecretValues
 
 if TYPE_CHECKING:
     from boto3 import Session
@@ -76,19 +76,20 @@ class AWSAccount(Account):
     def provider_config(self, plan: Plan) -> Mapping[str, str]:
         return {"aws:region": _home(plan.settings)}
 
-    def set_secret(self, plan: Plan, name: str, values: Mapping[str, str]) -> None:
-        client = self._session.client("secretsmanager", region_name=_home(plan.settings))
-        where = f"{plan.prefix}/{name}"
+    def secret_is_set(self, plan: Plan, name: str) -> bool:
         try:
-            with errors.translated(f"the secret {where} could not be set"):
-                client.put_secret_value(SecretId=where, SecretString=json.dumps(dict(values), sort_keys=True))
-        except DeploymentError as error:
-            if "ResourceNotFoundException" in error.message:
-                raise NotFoundError(f"There is no secret {where} in AWS.", hint="`cloudfn up` makes it.") from error
-            raise
+            return self._secrets(plan).is_set(name)
+        except NotFoundError:
+            return False
+
+    def set_secret(self, plan: Plan, name: str, values: Mapping[str, str]) -> None:
+        self._secrets(plan).put(name, values)
 
     def explain(self, message: str) -> Error | None:
         return errors.explain(message)
+
+    def _secrets(self, plan: Plan) -> SecretValues:
+        return SecretValues(self._session, _home(plan.settings), plan.prefix)
 
 
 def _home(settings: Settings) -> str:

@@ -46,6 +46,11 @@ class Environments:
         self._settings = settings
         self._folder = folder
 
+    @property
+    def name(self) -> str:
+        """Of the environment."""
+        return self._settings.environment
+
     def find(self, app: str, again: bool = False) -> Descriptor:
         """The stack of an app.
 

@@ -69,6 +69,15 @@ def _call(plan: Plan) -> Role:
         ),
         _lists((*objects, "machines/*")),
     ]
+    if plan.secrets:
+        statements.append(
+            Statement(
+                "ReadSecrets",
+                "reads the secrets of this stack's functions, to send them to the workers that run those",
+                ("secretsmanager:GetSecretValue",),
+                ("arn:{partition}:secretsmanager:{region}:{account}:secret:{prefix}/*",),
+            )
+        )
     if plan.road.kind == "helper":
         statements += _tunnels(plan)
     return Role("call", "whoever calls functions: attach the policy {prefix}-call to them", "", tuple(statements))
@@ -135,15 +144,6 @@ def _controller(plan: Plan) -> Role:
             ("arn:{partition}:logs:{region}:{account}:log-group:/cloudfn/{prefix}/controller:*",),
         ),
     ]
-    if plan.secrets:
-        statements.append(
-            Statement(
-                "ReadSecrets",
-                "reads the secrets of this stack's functions, to hand them to the machines that run those",
-                ("secretsmanager:GetSecretValue",),
-                ("arn:{partition}:secretsmanager:{region}:{account}:secret:{prefix}/*",),
-            )
-        )
     return Role(
         "controller", "the function that decides on the sizes of groups", "lambda.amazonaws.com", tuple(statements)
     )

@@ -20,6 +20,7 @@ from cloudfn.settings import Settings
 from cloudfn_aws import fleet
 from cloudfn_aws.controller_client import PATIENCE, ControllerClient, StackGone
 from cloudfn_aws.environment import Environments
+from cloudfn_aws.secret_store import StackSecrets
 
 if TYPE_CHECKING:
     from boto3 import Session
@@ -54,6 +55,9 @@ class AWSProvider(HasFleet):
     def ledger(self, app: str, since: str, until: str) -> Sequence[MachineDay]:
         stack = Stack(self._session, self._environments, app)
         return paged(lambda first, last: stack.ask("ledger", since=first, until=last), since, until)
+
+    def stack_secrets(self, app: str) -> StackSecrets:
+        return StackSecrets(self._session, self._environments, app)
 
     def known_apps(self) -> Sequence[str]:
         return self._environments.known()

@@ -91,6 +91,15 @@ def _call(plan: Plan) -> Role:
             (MACHINE_ACCOUNT,),
         ),
     ]
+    if plan.secrets:
+        statements.append(
+            Statement(
+                "secrets",
+                "reads the app's secrets, to send them to the workers that need them",
+                ("secretmanager.versions.access",),
+                _secrets(plan),
+            )
+        )
     if plan.road.kind == "helper":
         statements.append(
             Statement(
@@ -147,15 +156,6 @@ def _controller(plan: Plan) -> Role:
             _objects("machines/"),
         ),
     ]
-    if plan.secrets:
-        statements.append(
-            Statement(
-                "secrets",
-                "reads the app's secrets, to hand them to machines that have proved who they are",
-                ("secretmanager.versions.access",),
-                _secrets(plan),
-            )
-        )
     who = "the controller function: the only one that changes a group's size"
     return Role("controller", who, "cloudfunctions.googleapis.com", tuple(statements))
 

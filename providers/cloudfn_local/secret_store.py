@@ -40,15 +40,21 @@ class StoredSecret:
 
 
 class SecretStore:
-    """Every method raises `PermissionDeniedError` where another user could read or swap what is stored.
+    """See `cloudfn.secret_store`. Every method raises `PermissionDeniedError` where another user could read or swap
+    what is stored.
 
     Args:
         folder: where to keep the file; made, for this user alone, at the first `create`. Default: in the state folder.
     """
 
+    options = ""
+
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder or paths.state_dir() / "secrets"
         self._file = self._folder / "secrets.json"
+
+    def is_set(self, name: str) -> bool:
+        return name in self._read()
 
     def create(self, name: str, values: Mapping[str, str], force: bool = False) -> None:
         """Store a secret.

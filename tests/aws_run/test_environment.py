@@ -103,6 +103,7 @@ def test_no_credentials(settings: Settings, tmp_path: Path, monkeypatch: pytest.
 def test_a_descriptor_holds_what_the_plan_says() -> None:
     plan = shapes.shapes()["two groups"]
     found = descriptor.of_plan(plan)
+    assert descriptor.of_plan(shapes.shapes()["secrets"]).secrets == ("hub", "db")
     assert {tag: place.groups for tag, place in found.functions.items()} == {f.tag: f.groups for f in plan.functions}
     assert found.road == plan.road.kind and found.prefix == plan.prefix
     assert descriptor.from_json(json.dumps(descriptor.to_json(found))) == found

@@ -255,9 +255,12 @@ def test_secrets_need_their_container() -> None:
     with pytest.raises(NotFoundError, match=f"{plan.prefix}/token"):
         account.set_secret(plan, "token", {"A": "1"})
     client = boto3.client("secretsmanager")
+    assert not account.secret_is_set(plan, "token")
     client.create_secret(Name=f"{plan.prefix}/token")
+    assert not account.secret_is_set(plan, "token")
     account.set_secret(plan, "token", {"A": "1"})
     assert json.loads(client.get_secret_value(SecretId=f"{plan.prefix}/token")["SecretString"]) == {"A": "1"}
+    assert account.secret_is_set(plan, "token")
 
 
 def test_links_to_the_console() -> None:

@@ -145,3 +145,18 @@ def test_a_missing_secret_stops_it_in_time(project: Path, aws: AWSWorld, capfd: 
     value = aws.client("secretsmanager").get_secret_value(SecretId=listed[0]["ARN"])["SecretString"]
     assert json.loads(value) == {"PASSWORD": "hunter2"}
     assert "hunter2" not in "".join(capfd.readouterr())
+
+
+def test_a_rotated_secret_stays_at_the_next_up(project: Path, aws: AWSWorld, capfd: pytest.CaptureFixture[str]) -> None:
+    (project / "shop.py").write_text(APP.format(more=', secrets=[cloudfn.Secret.from_name("db")]'))
+    assert run("secret", "create", "db", "PASSWORD=old") == 0
+    assert run("up", "shop.py", "--yes", "--ssh-from", "203.0.113.9") == 0
+    assert run("secret", "delete", "db", "--yes") == 0
+    assert run("secret", "create", "db", "--cloud", "aws", "--app", "shop", "--force", "PASSWORD=new") == 0
+    assert run("secret", "list", "--cloud", "aws", "--app", "shop") == 0
+    assert "PASSWORD" in capfd.readouterr().out
+    assert run("up", "shop.py", "--yes", "--ssh-from", "203.0.113.9") == 0
+    assert "secret db: keeps its values" in capfd.readouterr().err
+    (listed,) = aws.client("secretsmanager").list_secrets()["SecretList"]
+    value = aws.client("secretsmanager").get_secret_value(SecretId=listed["ARN"])["SecretString"]
+    assert json.loads(value) == {"PASSWORD": "new"}

@@ -111,6 +111,17 @@ def test_rights_are_there_only_where_something_needs_them() -> None:
     assert linked == ["autoscaling.amazonaws.com"]
 
 
+def test_values_of_secrets_are_read_by_callers_alone() -> None:
+    """They travel to workers by the road, so neither machines nor the controller need them."""
+    readers = [
+        (role_.name, each_.resources)
+        for role_ in shapes.shapes()["secrets"].roles
+        for each_ in role_.statements
+        if "secretsmanager:GetSecretValue" in each_.actions
+    ]
+    assert readers == [("call", ("arn:{partition}:secretsmanager:{region}:{account}:secret:{prefix}/*",))]
+
+
 def test_with_a_boundary_no_role_is_made_without_it() -> None:
     made = statement("boundary", "deploy", "MakeRoles")
     assert "iam:CreateRole" in made.actions

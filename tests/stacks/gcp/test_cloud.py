@@ -128,6 +128,16 @@ def test_a_machine_calls_the_controller_and_writes_below_its_prefix(plan: Plan) 
     assert all(statement.conditions for statement in machine.statements if "storage" in statement.actions[0])
 
 
+def test_values_of_secrets_are_read_by_callers_alone(plan: Plan) -> None:
+    readers = [
+        role.name
+        for role in plan.roles
+        for statement in role.statements
+        if role.name != "deploy" and "secretmanager.versions.access" in statement.actions
+    ]
+    assert readers == (["call"] if plan.secrets else [])
+
+
 def test_deploy_is_not_made_and_knows_what_each_resource_needs(plan: Plan) -> None:
     (deploy,) = [role for role in plan.roles if role.name == "deploy"]
     assert not [item for item in plan.resources if item.name.startswith("deploy")]
