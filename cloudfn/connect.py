@@ -146,26 +146,32 @@ def _read_answer(sock: socket.socket, deadline: float, to_end: bool) -> bytes:
     data = b""
     while True:
         sock.settimeout(max(deadline - time.monotonic(), 0.001))
-        # Looked at before it is taken: the agent's first frames may follow at once, and belong to the next reader.
-        part = sock.recv(4096, socket.MSG_PEEK)
-        end = (data + part).find(head.END)
-        take = len(part) if end < 0 or to_end else end + len(head.END) - len(data)
-        data += sock.recv(take) if take else b""
-        if to_end and not part:
+        part = _take(sock, data, to_end)
+        data += part
+        if _is_whole(data, part, to_end):
             return data
-        if not part:
-            raise OSError("it ended the connection")
-        if end >= 0 and not to_end:
-            return data
-        if len(data) > (_MAX_ANSWER if to_end else head.MAX_HEAD):
-            raise ProtocolError("the answer of whoever listens there has no end")
+
+
+def _take(sock: socket.socket, data: bytes, to_end: bool) -> bytes:
+    """What is there of an answer that began with `data`; b"" at the end of the stream."""
+    # Looked at before it is taken: the first frames may follow at once, and belong to the next reader.
+    part = sock.recv(4096, socket.MSG_PEEK)
+    end = (data + part).find(head.END)
+    take = len(part) if end < 0 or to_end else end + len(head.END) - len(data)
+    return sock.recv(take) if take else b""
+
+
+def _is_whole(data: bytes, part: bytes, to_end: bool) -> bool:
+    """Whether the answer `data` is complete, now that `part` has come."""
+    if not part and not to_end:
+        raise OSError("it ended the connection")
+    if len(data) > (_MAX_ANSWER if to_end else head.MAX_HEAD):
+        raise ProtocolError("the answer of whoever listens there has no end")
+    return not part if to_end else data.endswith(head.END)
 
 
 async def connect_async(loop: AbstractEventLoop, address: str, key: bytes, target: str) -> socket.socket:
-    """As `connect`, from the loop's thread, for a lease: the worker behind it is silent until it is spoken to.
-
-    The socket that is returned does not block.
-    """
+    """As `connect`, from the loop's thread. The socket that is returned does not block."""
     import asyncio
 
     sock, where = open_socket(address)
@@ -189,17 +195,29 @@ async def _shake_hands(
     while True:
         if send is not None:
             await loop.sock_sendall(sock, send)
-        to_end, data = send is None, b""
-        while to_end or not data.endswith(head.END):
-            part = await loop.sock_recv(sock, 4096)
-            if not part and not to_end:
-                raise OSError("it ended the connection")
-            if not part:
-                break
-            data += part
-            if len(data) > (_MAX_ANSWER if to_end else head.MAX_HEAD):
-                raise ProtocolError("the answer of whoever listens there has no end")
+        data = await _read_answer_async(loop, sock, to_end=send is None)
         try:
             send = steps.send(data)
         except StopIteration:
             return
+
+
+async def _read_answer_async(loop: AbstractEventLoop, sock: socket.socket, to_end: bool) -> bytes:
+    """As `_read_answer`."""
+    import asyncio
+
+    data, readable = b"", asyncio.Event()
+    loop.add_reader(sock, readable.set)
+    try:
+        while True:
+            await readable.wait()
+            readable.clear()
+            try:
+                part = _take(sock, data, to_end)
+            except (BlockingIOError, InterruptedError):
+                continue
+            data += part
+            if _is_whole(data, part, to_end):
+                return data
+    finally:
+        loop.remove_reader(sock)
