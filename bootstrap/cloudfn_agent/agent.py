@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping
 
 from cloudfn.door import Door, Handler, answer, upgraded
-from cloudfn.exception import ResourceUnavailableError
 from cloudfn.shared import remove_files_of
 from cloudfn.wire import Printed
 from cloudfn_agent import builds, mounts, status
@@ -34,6 +33,7 @@ from cloudfn_agent.nursery import House
 from cloudfn_agent.parking import Parking
 from cloudfn_agent.placement import Placement
 from cloudfn_agent.pool import Lease, Pool, Request, Resumption, State, Worker
+from cloudfn_agent.relays import Relays
 from cloudfn_agent.sessions import Sessions, scoped
 from cloudfn_agent.storage import Storage
 from cloudfn_agent.users import Users
@@ -75,6 +75,7 @@ class Agent:
         self._placement = Placement(
             self._pools, self._workforce, config.cores, config.memory, self._recall, config.gpus
         )
+        self._relays = Relays(self.functions, self._sessions, self._worker_named)
         self._drain = Drain(self._workforce, self._leases, lambda: self._clients, self._recall, config.exit_patience)
         self.watch = Watch(self._pools)
         self._paused = False
@@ -86,7 +87,8 @@ class Agent:
         handlers: dict[str, Handler] = {
             "/control": self._on_control,
             "/lease": self._on_lease,
-            "/storage": self._on_storage,
+            "/storage": self._storage.serve,
+            "/relay": self._relays.serve,
         }
         if config.store:
             blobs = Blobs(Path(config.store))
@@ -102,7 +104,7 @@ class Agent:
             pages={"/healthz": lambda: "ok\n"},
             private_pages={"/metrics": self.metrics},
             handlers=handlers,
-            workers_handlers=frozenset({"/control", "/lease", "/storage"}),
+            workers_handlers=frozenset({"/control", "/lease", "/storage", "/relay"}),
         )
 
     def open(self) -> None:
@@ -171,6 +173,7 @@ class Agent:
         """A client that comes back says which leases it knows; what was granted to it in vain is free again."""
         lost = [lease for lease in self._leases.values() if lease.client is client and lease.token not in tokens]
         self._drop_leases(lost)
+        self._relays.tell_again(client, self._workforce.by_number.values())
 
     def _drop_leases(self, leases: list[Lease]) -> None:
         for lease in leases:
@@ -231,6 +234,7 @@ class Agent:
         worker = self._worker_named(client.worker)
         if worker:
             worker.waits[id] = tuple(scoped(client.session, key) for key in keys)
+            self._relays.tell_lent(worker)
             self._pump_waiting()
 
     def resume(self, client: Client, id: int) -> None:
@@ -334,6 +338,7 @@ class Agent:
                 return
             pool.resumptions.popleft()
             worker.waits.pop(resumption.wait, None)
+            self._relays.tell_lent(worker)
             resumption.client.send({"op": "resumed", "id": resumption.wait})
 
     def _recall(self, leases: Iterable[Lease]) -> None:
@@ -361,17 +366,6 @@ class Agent:
             return
         await self._loop.sock_sendall(sock, upgraded())
         self._hand_over(sock, lease, urgent=True)
-
-    async def _on_storage(self, sock: socket.socket, _parameters: Mapping[str, str]) -> None:
-        """A worker asks for the storage service: its socket goes there."""
-        try:
-            await self._storage.prepare()
-        except ResourceUnavailableError as error:
-            await answer(sock, "410 Gone", json.dumps({"kind": "storage", "text": error.message}))
-            sock.close()
-            return
-        await self._loop.sock_sendall(sock, upgraded())
-        self._storage.hand_over(sock)
 
     def on_free(self, token: str) -> None:
         """A worker has let go of a lease."""
@@ -454,6 +448,8 @@ class Agent:
             if len(self._deaths) > _MAX_DEATHS:
                 del self._deaths[next(iter(self._deaths))]
             lease.client.send({"op": "lost", "lease": token, "death": death})
+        if worker.relay:
+            self.show(worker.pool.function.session, {"op": "caller_gone", "relay": worker.relay})
         wanted = worker.state is State.STOPPING or death.get("kind") in ("stopped", "cancelled", "preempted")
         worker.pool.died += not wanted
         if not worker.ready:
@@ -547,6 +543,7 @@ class Agent:
             self.watch.accounts.close(pool)
             if timer := self._stop_timers.pop(pool, None):
                 timer.cancel()
+        self._relays.forget(name)
         for told in [told for told in self._told if told[0] == name]:
             del self._told[told]
         self._pump_waiting()
@@ -578,6 +575,7 @@ class Agent:
         """The last steps, when no worker is left: zygotes, the last words to clients, the folder."""
         self._door.close()
         self._parking.close()
+        self._relays.close()
         self._storage.close()
         self._workforce.close()
         for client in self._clients:

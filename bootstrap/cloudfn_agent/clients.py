@@ -119,7 +119,9 @@ _REQUESTS: dict[str, Callable[[Agent, Client, Message], None]] = {
     "hold": lambda agent, client, message: agent.hold(client, message["leases"]),
     "register": _register,
     "derive": _derive,
-    "elsewhere": lambda agent, client, message: agent.functions.note_elsewhere(client.session, message["functions"]),
+    "elsewhere": lambda agent, client, message: agent.functions.note_elsewhere(
+        client.session, message["functions"], list(message.get("far", ()))
+    ),
     "functions": lambda agent, client, _: client.send({"op": "functions", **agent.functions.known_to(client.session)}),
     "status": lambda agent, client, _: client.send({"op": "status", **agent.status(client)}),
     "metrics": lambda agent, client, _: client.send({"op": "metrics", "text": agent.metrics()}),

@@ -22,6 +22,7 @@ class Functions:
         self.by_key: dict[str, Function] = {}
         self.pools: dict[tuple[str, bytes], Pool] = {}
         self._elsewhere: dict[str, dict[str, str]] = {}  # by session
+        self._far: dict[str, list[dict[str, Any]]] = {}  # likewise: key and spec of the same functions
 
     def register(self, session: str, app: str, message: Message) -> Function:
         """Take a function; registering the same again changes nothing."""
@@ -55,13 +56,23 @@ class Functions:
             function, key=whole, name=key, spec=_alone(function_from_json(spec)), environment=environment, zygote=zygote
         )
 
-    def note_elsewhere(self, session: str, functions: Mapping[str, str]) -> None:
-        """Functions of a session's app that run on other machines only: tag -> where, in words."""
+    def note_elsewhere(self, session: str, functions: Mapping[str, str], far: list[dict[str, Any]]) -> None:
+        """Functions of a session's app that run on other machines only: tag -> where, in words.
+
+        Args:
+            far: key and spec of those that workers here may call all the same, by way of the session's client.
+        """
         self._elsewhere[session] = {str(tag): str(where) for tag, where in functions.items()}
+        self._far[session] = far
+
+    def has_elsewhere(self, session: str) -> bool:
+        """Whether a call of one of its workers may run on another machine."""
+        return bool(self._far.get(session))
 
     def known_to(self, session: str) -> dict[str, Any]:
         """What a worker may know of its app."""
-        return {"functions": self.describe(session), "elsewhere": self._elsewhere.get(session, {})}
+        elsewhere, far = self._elsewhere.get(session, {}), self._far.get(session, [])
+        return {"functions": self.describe(session), "elsewhere": elsewhere, "far": far}
 
     def describe(self, session: str) -> list[dict[str, Any]]:
         """A session's functions; their secrets are for their own workers alone."""
@@ -79,6 +90,8 @@ class Functions:
 
     def forget(self, session: str) -> list[Pool]:
         """A session is over; returns the pools that it had."""
+        self._elsewhere.pop(session, None)
+        self._far.pop(session, None)
         for key in [key for key, function in self.by_key.items() if function.session == session]:
             del self.by_key[key]
         gone = [key for key, pool in self.pools.items() if pool.function.session == session]

@@ -71,6 +71,8 @@ class Worker:
         started: when it was asked for (monotonic seconds).
         devices: UUIDs of the GPUs that are its own.
         waits: inner calls that it waits for -> functions.
+        told_lent: those who hold it have heard that it lends its slot.
+        relay: names the connections by which it calls functions of other machines; "" while it has made none.
     """
 
     number: int
@@ -83,6 +85,8 @@ class Worker:
     started: float = 0.0
     devices: tuple[str, ...] = ()
     waits: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    told_lent: bool = False
+    relay: str = ""
     death: dict[str, Any] = field(default_factory=dict)
     limit: MemoryLimit | None = None
     timers: list[Any] = field(default_factory=list)

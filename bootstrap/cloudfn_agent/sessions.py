@@ -94,6 +94,10 @@ class Sessions:
         self._loop = asyncio.get_running_loop()
         self._by_name: dict[str, Session] = {}
 
+    def has(self, name: str) -> bool:
+        """Whether there is a session of this name."""
+        return name in self._by_name
+
     def app_of(self, name: str) -> str:
         session = self._by_name.get(name)
         return session.app if session else self._config.app

@@ -11,8 +11,9 @@ import asyncio
 import json
 import socket
 import subprocess
-from typing import Sequence
+from typing import Mapping, Sequence
 
+from cloudfn.door import answer, upgraded
 from cloudfn.exception import ResourceUnavailableError
 
 _PATIENCE = 60.0  # seconds for the service to start
@@ -30,14 +31,25 @@ class Storage:
         self._service: socket.socket | None = None
         self._lock = asyncio.Lock()
 
-    async def prepare(self) -> None:
+    async def serve(self, sock: socket.socket, _parameters: Mapping[str, str]) -> None:
+        """A worker has come through the door to ask for the service: its socket goes there."""
+        try:
+            await self._prepare()
+        except ResourceUnavailableError as error:
+            await answer(sock, "410 Gone", json.dumps({"kind": "storage", "text": error.message}))
+            sock.close()
+            return
+        await asyncio.get_running_loop().sock_sendall(sock, upgraded())
+        self._hand_over(sock)
+
+    async def _prepare(self) -> None:
         """See that there is a service to hand over to. Raises `ResourceUnavailableError`."""
         async with self._lock:
             if self._service is None or _has_ended(self._service):
                 self._service = await asyncio.get_running_loop().run_in_executor(None, self._start)
 
-    def hand_over(self, sock: socket.socket) -> None:
-        """Give a connection away. Raises OSError when the service has ended since `prepare`."""
+    def _hand_over(self, sock: socket.socket) -> None:
+        """Give a connection away. Raises OSError when the service has ended since `_prepare`."""
         assert self._service is not None
         with sock:
             socket.send_fds(self._service, [b"c"], [sock.fileno()])

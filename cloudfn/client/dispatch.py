@@ -179,6 +179,7 @@ class Dispatcher:
         leases = [lease for lease in self._roster if lease.site is site]
         for lease in leases:
             lease.asked_back = False
+        self._roster.lent.difference_update(leases)  # the agent says it again
         for call in {item.call for lease in leases for item in lease.outstanding.values() if item.call.cancelled}:
             site.send({"op": "cancel", "call": call.id})
 
@@ -266,8 +267,7 @@ class Dispatcher:
         if self._roster.recalled:
             with self._lock:
                 idle = [x for x in self._roster.recalled if x.stream is None and x.sock and not x.borrowed]
-                if idle:
-                    self._idle = [lease for lease in self._idle if not lease.recalled]
+                self._idle = [lease for lease in self._idle if not lease.recalled]
             for lease in idle:
                 self._release(lease)
 
@@ -290,7 +290,7 @@ class Dispatcher:
             while self.wants:
                 self._session.unwant(self)
             return
-        leases, now, mean = len(self._roster), time.monotonic(), self.mean
+        leases, now, mean = len(self._roster) - len(self._roster.lent), time.monotonic(), self.mean
         stalled = now - (self._roster.last_answer if leases else self._moved)
         count = wanted(self.spec.scaling, waiting, self._batch, leases, mean, stalled)
         more = min(count - leases, _MAX_WANTS) - len(self.wants)
@@ -392,14 +392,19 @@ class Dispatcher:
 
     def on_recall(self, token: str) -> None:
         """The agent wants a lease back, for somebody who waits."""
-        lease = self._roster.get(token)
-        if lease:
+        if lease := self._roster.get(token):
             lease.recalled = True
             self._roster.recalled.add(lease)
             self._read_paused()
             if len(lease.outstanding) > lease.capacity:
                 lease.site.send({"op": "recall", "lease": token})
             self._pump()
+
+    def on_lent(self, token: str, lent: bool) -> None:
+        """A worker waits for a call of its own, or does so no more: meanwhile another may run."""
+        if lease := self._roster.get(token):
+            (self._roster.lent.add if lent else self._roster.lent.discard)(lease)
+            self._ask_for_workers()
 
     def on_cut(self, token: str) -> None:
         """A worker says that its connection was cut. Whoever uses the lease resumes it; an idle one goes."""
@@ -467,9 +472,8 @@ class Dispatcher:
         self._pending.extend(self._delayed)
         self._delayed.clear()
         self.fail_pending(error)
-        for timer in (self._review_timer, self._linger_timer):
-            if timer:
-                timer.cancel()
+        for timer in filter(None, (self._review_timer, self._linger_timer)):
+            timer.cancel()
 
     # -- leases
 
@@ -499,9 +503,7 @@ class Dispatcher:
 
     def _attach_stream(self, lease: Lease) -> None:
         """Let the reactor read a lease."""
-        if lease.stream is not None:
-            return
-        if lease.sock is None:
+        if lease.stream is not None or lease.sock is None:
             return
         lease.paused = False
         lease.stream = FrameStream(
@@ -536,8 +538,7 @@ class Dispatcher:
                 if item and item.call.deliver_item(Outcome(wire.OK, frame.body, frame.buffers), self._on_room):
                     self._pause(lease)
             elif frame.type == wire.CREDIT:
-                item = lease.outstanding.get((frame.call, frame.first))
-                if item:
+                if item := lease.outstanding.get((frame.call, frame.first)):
                     item.call.on_credit(frame)
             elif frame.type == wire.RETURNED:
                 self._on_returned(lease, frame)

@@ -7,14 +7,17 @@ import secrets
 import threading
 from collections import deque
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from cloudfn.client import demand
 from cloudfn.client.claims import Claims
 from cloudfn.client.member import Member
 from cloudfn.client.placement import Placement
+from cloudfn.client.relay import Relay
 from cloudfn.exception import Error, ResourceUnavailableError
 from cloudfn.provider import MachineDown, MachineUp, Refused, Waiting
+from cloudfn.spec_json import function_to_json
 
 if TYPE_CHECKING:
     from cloudfn.client.call import Call
@@ -108,6 +111,7 @@ class ManyMachines:
     def end(self) -> None:
         self._closing = True
         for member in self._members.values():
+            member.relay.close()
             member.site.end("the session has ended")
 
     def release(self) -> None:
@@ -229,7 +233,10 @@ class ManyMachines:
         if machine.name in self._members:
             return
         session = self._session
-        member = Member(machine, self._fleet, session.reactor, self, self, self._name, session.app_name, self._report)
+        relay = partial(Relay, session, name=self._name)
+        member = Member(
+            machine, self._fleet, session.reactor, self, self, relay, self._name, session.app_name, self._report
+        )
         self._members[machine.name] = member
         self._placement.add(member, machine.group)
         member.elsewhere = {
@@ -237,6 +244,11 @@ class ManyMachines:
             for key in self._payloads
             if (key, machine.group) not in self._sizes
         }
+        member.far = [
+            {"key": key, "spec": function_to_json(payload.spec)}
+            for key, payload in self._payloads.items()
+            if key in member.elsewhere and key == payload.spec.tag
+        ]
         member.make_ready(self._jobs_for(member, first={dispatcher.key for dispatcher in self._homeless}))
         for dispatcher in list(self._homeless):
             dispatcher.on_machine()
@@ -319,6 +331,7 @@ class ManyMachines:
         if not member.ready and not site.leases:
             self._bad += 1
         site.end(reason)
+        member.relay.close()
         member.close()
         for token, dispatcher in list(site.leases.items()):
             dispatcher.on_lost(token, {"kind": "machine", "text": reason})
@@ -366,8 +379,13 @@ class ManyMachines:
             self._look_soon()
 
     def on_notice(self, site: Site, message: Message) -> None:
+        member = self._members.get(site.name)
         if message["op"] == "bye":
             self._check_bye()
+        elif message["op"] == "caller_gone" and member:
+            member.relay.gone(message["relay"])
+        elif message["op"] == "callers" and member:
+            member.relay.keep(message["relays"])
         else:
             self._session.reporter.message(message, site.name)
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TYPE_CHECKING, Callable, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Protocol
 from urllib.parse import quote
 
 from cloudfn.client.registration import Registrar
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from cloudfn.client.dispatch import Dispatcher
     from cloudfn.client.reactor import Reactor
+    from cloudfn.client.relay import Relay
     from cloudfn.client.site import Overseer
     from cloudfn.client.target import FunctionPayload
     from cloudfn.provider import Fleet, Machine, Report
@@ -52,12 +53,14 @@ class Member:
     """The threads of a machine: at most one at a time, which waits for it.
 
     Args:
+        relay: makes that of the machine.
         session: our session's name at its agent.
 
     Attributes:
         early: requests that wait until their function is ready there: dispatcher and number, by key.
         ready: keys of functions that may be asked for.
         elsewhere: functions that only machines of other groups run, and which.
+        far: key and spec of these, for workers here to call them by way of us.
         kept_warm: of how many workers it keeps each function ready, by key (its part of `min_containers`).
     """
 
@@ -68,6 +71,7 @@ class Member:
         reactor: Reactor,
         overseer: Overseer,
         members: Members,
+        relay: Callable[[Site], Relay],
         session: str,
         app: str,
         report: Report,
@@ -77,6 +81,7 @@ class Member:
         self.early: dict[str, deque[tuple[Dispatcher, int]]] = {}
         self.ready: set[str] = set()
         self.elsewhere: dict[str, str] = {}
+        self.far: list[dict[str, Any]] = []
         self.kept_warm: dict[str, int] = {}
         self._fleet = fleet
         self._reactor = reactor
@@ -102,6 +107,7 @@ class Member:
             group=machine.group,
             returns=True,
         )
+        self.relay = relay(self.site)
 
     def make_ready(self, jobs: list[tuple[str, FunctionPayload, FunctionSpec]]) -> None:
         """Build, ship and register these functions (key, payload, spec for the agent), after those before."""
@@ -157,7 +163,10 @@ class Member:
     def _enter(self, sock: socket.socket) -> None:
         self._connected_at = time.monotonic()
         self.site.listen(sock)
-        self._reactor.call_if_open(self.site.send, {"op": "elsewhere", "functions": self.elsewhere})
+        elsewhere = {"op": "elsewhere", "functions": self.elsewhere, "far": self.far}
+        self._reactor.call_if_open(self.site.send, elsewhere)
+        if self.far:
+            self._reactor.call_if_open(self.relay.open)
 
     def _do_jobs(self) -> None:
         began = time.monotonic()

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from cloudfn import execution
     from cloudfn.client.call import Call
     from cloudfn.client.dispatch import Dispatcher
+    from cloudfn.client.far import FarSide
     from cloudfn.client.session import Session
+    from cloudfn.client.target import Target
     from cloudfn.provider import HasMachine, Machine, Report
+    from cloudfn.spec import FunctionSpec
     from cloudfn.wire import Printed
 
 CLOSE_GRACE = 30.0  # seconds for `@exit` hooks when the app ends
@@ -47,6 +50,8 @@ class OneMachine:
         self._bye = threading.Event()
         self.site: Site | None = None
         self.elsewhere: dict[str, str] = {}  # in a worker: functions that its machine cannot run -> where they do
+        self.far: dict[str, FunctionPayload] = {}  # of these, those that can be called all the same
+        self._far_side: FarSide | None = None
         if machine:
             self._connecting = start_connecting(machine.address, machine.key, "/control?logs=1")
             self._make_site(machine.address, machine.key, Segments(machine.shared, "client"))
@@ -78,6 +83,7 @@ class OneMachine:
         site.listen(connect(door.address, door.key, f"/control?logs=0{site.as_worker}"))
         answer = site.ask({"op": "functions"}, "functions")
         self.elsewhere = answer.get("elsewhere", {})
+        self.far = {f["key"]: FunctionPayload(function_from_json(f["spec"])) for f in answer.get("far", ())}
         return {
             function["key"]: FunctionPayload(function_from_json(function["spec"]))  # the agent keeps its environment
             for function in answer["functions"]
@@ -124,6 +130,14 @@ class OneMachine:
             }
         )
 
+    def far_dispatcher(self, key: str, spec: FunctionSpec, target: Target) -> Dispatcher:
+        """For a function of `far`, or a variant of one; under the session's lock."""
+        from cloudfn.client.far import FarDispatcher, FarSide
+
+        if self._far_side is None:
+            self._far_side = FarSide(self._session, self._the_site())
+        return FarDispatcher(self._session, self._far_side, key, spec, target)
+
     # -- for dispatchers
 
     def want(self, dispatcher: Dispatcher) -> None:
@@ -135,7 +149,10 @@ class OneMachine:
         self._the_site().unwant(dispatcher.wants.pop())
 
     def cancel(self, dispatcher: Dispatcher, call: Call, kill: bool) -> None:
-        self._the_site().send({"op": "cancel", "call": call.id, "kill": kill})
+        if dispatcher.spec.tag in self.far and self._far_side:
+            self._far_side.cancel(call, kill)
+        else:
+            self._the_site().send({"op": "cancel", "call": call.id, "kill": kill})
 
     def drop_unused_segments(self) -> None:
         self._the_site().segments.drop_unused()

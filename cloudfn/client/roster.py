@@ -23,6 +23,7 @@ class Roster:
         open: inputs that are at a worker, those of `backlog` too.
         quiet: leases that the reactor reads and that have nothing to do.
         recalled: leases that somebody wants back.
+        lent: leases whose workers wait for calls of their own, so that others may run meanwhile.
         paused: leases that are not read, since the consumer of their generator is behind.
         last_answer: when any worker answered last (monotonic seconds); 0.0 before the first.
     """
@@ -32,6 +33,7 @@ class Roster:
         self.open = 0
         self.quiet: dict[Lease, None] = {}
         self.recalled: set[Lease] = set()
+        self.lent: set[Lease] = set()
         self.paused: set[Lease] = set()
         self.last_answer = 0.0
         self._leases: dict[str, Lease] = {}
@@ -65,8 +67,8 @@ class Roster:
         lease.noted = lease.ticket = 0
         for order in (self.quiet, self._working, self._stalled, self._overdue):
             order.pop(lease, None)
-        self.recalled.discard(lease)
-        self.paused.discard(lease)
+        for some in (self.recalled, self.lent, self.paused):
+            some.discard(lease)
 
     def note(self, lease: Lease, now: float) -> None:
         """Something changed at a lease that the reactor reads: inputs were sent or have ended, or it may take more."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cloudfn.client.exchange import Exchange, Exchanges
     from cloudfn.events import Events
     from cloudfn.provider import Machine, Provider, Report
+    from cloudfn.spec import FunctionSpec
 
 
 class Session:
@@ -66,6 +67,8 @@ class Session:
         self._crew: Crew | None = None
         self._payloads: dict[str, FunctionPayload] = {}  # by tag
         self._elsewhere: dict[str, str] = {}  # see `OneMachine`
+        self._far: Mapping[str, FunctionPayload] = {}  # likewise
+        self._make_far: Callable[[str, FunctionSpec, Target], Dispatcher] | None = None
         self._keys: dict[str, FunctionPayload] = {}  # what our workers may run, by key
         self._dispatchers: dict[Target, Dispatcher] = {}
         self._web_dispatchers: dict[Target, Dispatcher] = {}
@@ -122,6 +125,9 @@ class Session:
         crew = self._crew = OneMachine(self, None, None, self._report)
         known = crew.attach(door, as_worker)
         self._elsewhere = crew.elsewhere
+        self._make_far = crew.far_dispatcher
+        self._far = crew.far
+        known = {**known, **crew.far}
         for key, payload in known.items():
             self._keys[key] = payload
             if key == payload.spec.tag:
@@ -183,10 +189,15 @@ class Session:
                 raise ExecutionError(f"{target.tag} cannot be called: the app has stopped") from self._ended
             key = self._key_of(target)
             check_kind(self._keys[key].spec, target, web)
+            if web and target.tag in self._far:
+                raise self._out_of_reach(target.tag)
             dispatcher = self._by_pool.get((key, target.parameters))
             if dispatcher is None:
                 spec = self._keys[key].spec
-                dispatcher = Dispatcher(self, key, spec, target.parameters)
+                if self._make_far and target.tag in self._far:
+                    dispatcher = self._make_far(key, spec, target)
+                else:
+                    dispatcher = Dispatcher(self, key, spec, target.parameters)
                 dispatcher.overrides = target.overrides
                 self._by_pool[key, target.parameters] = dispatcher
             known[target] = dispatcher
@@ -195,11 +206,7 @@ class Session:
     def _key_of(self, target: Target) -> str:
         payload = self._payloads.get(target.tag)
         if payload is None and target.tag in self._elsewhere:
-            raise UnimplementedError(
-                f"{target.tag} runs on machines of {self._elsewhere[target.tag]}, and code on another machine cannot "
-                "call it yet",
-                hint="Call it from where the app was started, or give both functions the same kind of machine.",
-            )
+            raise self._out_of_reach(target.tag)
         if payload is None:
             raise NotFoundError(
                 f"the running app has no function {target.tag!r}",
@@ -210,9 +217,16 @@ class Session:
         variant = apply_overrides(payload, target.overrides)
         key = f"{target.tag}-{digest(dict(target.overrides))[:16]}"
         if key not in self._keys:
-            self._known_crew().register(key, variant, target.overrides)
+            if target.tag not in self._far:
+                self._known_crew().register(key, variant, target.overrides)
             self._keys[key] = variant
         return key
+
+    def _out_of_reach(self, tag: str) -> UnimplementedError:
+        return UnimplementedError(
+            f"{tag} runs on machines of {self._elsewhere[tag]}, and code on this one cannot reach it",
+            hint="Requests go from where the app was started; for other calls, have one release of cloudfn everywhere.",
+        )
 
     def _known_crew(self) -> Crew:
         if self._crew is None:

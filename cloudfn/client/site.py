@@ -201,7 +201,7 @@ class Site:
             self._on_refused(message)
         elif op == "unwanted":
             self.wants.pop(message["id"], None)
-        elif op in ("recall", "lost", "cut"):
+        elif op in ("recall", "lost", "lent", "cut"):
             self._on_lease(op, message)
         elif op == "full":
             wanting = self.wants.get(message["id"])
@@ -254,5 +254,7 @@ class Site:
             owner.on_cut(message["lease"])
         elif owner and op == "recall":
             owner.on_recall(message["lease"])
+        elif owner and op == "lent":
+            owner.on_lent(message["lease"], message["lent"])
         elif owner:
             owner.on_lost(message["lease"], message["death"])
