@@ -309,7 +309,7 @@ def test_the_page_has_every_operation() -> None:
     root = PAGE.parent.parent
     assert sorted(row[0] for row in table("What a client says")) == sorted(clients._REQUESTS)
     said = set()
-    for name in ("agent", "clients", "workforce", "drain", "placement", "sessions"):
+    for name in ("agent", "clients", "workforce", "drain", "placement", "relays", "sessions"):
         text = (root / f"bootstrap/cloudfn_agent/{name}.py").read_text()
         said |= set(re.findall(r'(?:\.send\(|show\((?:[\w.]+, )?|message = )\s*\{\s*"op": "(\w+)"', text))
     said -= {"lease", "cancel"}  # what it tells workers

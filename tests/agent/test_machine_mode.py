@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import sys
 import tarfile
 from pathlib import Path
@@ -17,7 +18,7 @@ from agent.machine_agent import Held, MachineAgent, bundle, lease, register
 from agent.processes import wait_until
 from cloudfn import execution
 from cloudfn.connect import LeaseGone, connect
-from cloudfn.exception import AuthError
+from cloudfn.exception import AuthError, ConnectionError
 
 BUILD = """
 import json, sys
@@ -261,3 +262,61 @@ def test_the_real_builder_uses_the_callers_python(tmp_path: Path, cache_dir: Pat
         assert own["runtime"]["python"] == sys.executable
     finally:
         made.close()
+
+
+def test_a_worker_is_joined_to_the_client_of_its_own_session(agent: MachineAgent) -> None:
+    one, two = agent.control("one"), agent.control("two")
+    register(agent, one, door)
+    register(agent, two, tell)
+    _, key, worker = lease(agent, one, "f").call()
+    asks = connect(agent.address, key, f"/relay?worker={worker}&relay=token")  # before anybody offers
+    other_offer = connect(agent.address, agent.key, "/relay?session=two")
+    with pytest.raises(ConnectionError):
+        connect(agent.address, agent.key, "/relay?session=none")
+    asks.sendall(b"hello")
+    with connect(agent.address, agent.key, "/relay?session=one") as offer:
+        assert offer.recv(5, socket.MSG_WAITALL) == b"hello"
+        offer.sendall(b"a" * 1_000_000)
+        assert asks.recv(1_000_000, socket.MSG_WAITALL) == b"a" * 1_000_000
+    assert asks.recv(1) == b""  # one end closes, and so does the other
+    newer = connect(agent.address, agent.key, "/relay?session=two")
+    assert other_offer.recv(1) == b""  # the newest offer stands
+    newer.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        newer.recv(1)
+
+
+def test_a_worker_cannot_offer_to_run_calls(agent: MachineAgent) -> None:
+    one, two = agent.control("one"), agent.control("two")
+    register(agent, one, door)
+    register(agent, two, door)
+    _, key, worker = lease(agent, one, "f").call()
+    _, victims_key, victim = lease(agent, two, "f").call()
+    with pytest.raises(AuthError):
+        connect(agent.address, key, "/relay?session=two")
+    spy = connect(agent.address, key, f"/relay?worker={worker}&session=two&relay=x")
+    asks = connect(agent.address, victims_key, f"/relay?worker={victim}&relay=y")
+    asks.sendall(b"secret")
+    with connect(agent.address, agent.key, "/relay?session=two") as offer:
+        assert offer.recv(6, socket.MSG_WAITALL) == b"secret"
+    spy.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        spy.recv(1)
+
+
+def test_a_client_hears_that_a_caller_has_gone(agent: MachineAgent) -> None:
+    control = agent.control("one")
+    register(agent, control, tell)
+    register(agent, control, door, "door")
+    held = lease(agent, control, "door")
+    _, key, worker = held.call()
+    asks = connect(agent.address, key, f"/relay?worker={worker}&relay=token")
+    asks.sendall(b"x")
+    with connect(agent.address, agent.key, "/relay?session=one") as offer:
+        assert offer.recv(1) == b"x"
+    assert control.ask({"op": "hold", "leases": [held.token]}, "callers")["relays"] == ["token"]
+    status = control.ask({"op": "status"}, "status")
+    (pid,) = [found["pid"] for found in status["workers"] if found["name"] == worker]
+    os.kill(pid, 9)
+    assert control.next("caller_gone")["relay"] == "token"
+    assert control.ask({"op": "hold", "leases": []}, "callers")["relays"] == []

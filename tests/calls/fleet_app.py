@@ -62,11 +62,6 @@ def far(x: int) -> int:
 
 
 @app.function()
-def calls_far(x: int) -> int:
-    return far.remote(x)
-
-
-@app.function()
 @cloudfn.asgi_app()
 def echo():
     async def served(scope: dict[str, Any], receive: Any, send: Any) -> None:

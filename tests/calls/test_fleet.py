@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from events import lines
-from fleet_app import app, batch, calls_far, count_up, double, echo, hold, meet, outer
+from fleet_app import app, batch, count_up, double, echo, hold, meet, outer
+from gate import Gate
+from later import Later
 from loopback_fleet import LoopbackCloud
 
 from cloudfn import output
 from cloudfn.client import claims, current, demand
 from cloudfn.events import Events, Progress
-from cloudfn.exception import CallCancelledError, ResourceUnavailableError, SpendingCapError, UnimplementedError
+from cloudfn.exception import CallCancelledError, ResourceUnavailableError, SpendingCapError
 from cloudfn.provider import refusal
 
 
@@ -43,42 +43,6 @@ def running(cloud: LoopbackCloud) -> Iterator[LoopbackCloud]:
 
 def progress(cloud: LoopbackCloud) -> list[str]:
     return [event.text for event in list(cloud.events) if isinstance(event, Progress)]
-
-
-class Later:
-    """A call on a thread of its own."""
-
-    def __init__(self, function: Any, *args: Any) -> None:
-        self._result: Any = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(function, args), daemon=True)
-        self._thread.start()
-
-    def _run(self, function: Any, args: Any) -> None:
-        try:
-            self._result = function(*args)
-        except BaseException as error:  # noqa: BLE001 - raised again by `result`
-            self._error = error
-
-    def result(self) -> Any:
-        self._thread.join(120)
-        assert not self._thread.is_alive()
-        if self._error:
-            raise self._error
-        return self._result
-
-
-class Gate:
-    """Inputs of `hold` that wait for it, and a note of each start."""
-
-    def __init__(self, folder: Path) -> None:
-        self.log, self.path = str(folder / "log"), str(folder / "gate")
-
-    def started(self) -> list[str]:
-        return lines(self.log)
-
-    def open(self) -> None:
-        Path(self.path).touch()
 
 
 @pytest.fixture
@@ -128,7 +92,7 @@ def test_generators_batches_and_inner_calls(running: LoopbackCloud, gate: Gate) 
 def test_a_call_is_cancelled(running: LoopbackCloud, gate: Gate) -> None:
     running.start()
     call = hold.spawn(gate.log, gate.path, 1)
-    running.wait(gate.started)
+    running.wait(gate.lines)
     call.cancel()
     with pytest.raises(CallCancelledError):
         call.get(timeout=60)
@@ -138,10 +102,10 @@ def test_a_call_is_cancelled(running: LoopbackCloud, gate: Gate) -> None:
 def test_a_machine_that_vanishes_gives_its_inputs_to_another(running: LoopbackCloud, gate: Gate) -> None:
     first = running.start()
     calls = [hold.spawn(gate.log, gate.path, n) for n in range(2)]
-    running.wait(lambda: len(gate.started()) == 2)
+    running.wait(lambda: len(gate.lines()) == 2)
     running.start()
     running.lose(first)
-    running.wait(lambda: len(gate.started()) == 4)
+    running.wait(lambda: len(gate.lines()) == 4)
     gate.open()
     assert [call.get(timeout=60) for call in calls] == [0, 1]
     assert any("i-0 is gone: it was taken back" in line for line in progress(running))
@@ -150,10 +114,10 @@ def test_a_machine_that_vanishes_gives_its_inputs_to_another(running: LoopbackCl
 def test_a_machine_that_is_gone_is_noticed_without_being_told(running: LoopbackCloud, gate: Gate) -> None:
     first = running.start()
     call = Later(hold.remote, gate.log, gate.path, 1)
-    running.wait(gate.started)
+    running.wait(gate.lines)
     running.lose(first, told=False)
     running.start()
-    running.wait(lambda: len(gate.started()) == 2)
+    running.wait(lambda: len(gate.lines()) == 2)
     gate.open()
     assert call.result() == 1
 
@@ -162,16 +126,16 @@ def test_a_cut_loses_nothing_and_runs_nothing_twice(running: LoopbackCloud, gate
     """The control stream and every lease are cut while inputs run, and one ends during the cut."""
     machine = running.start()
     blocking = Later(hold.remote, gate.log, gate.path, 0)
-    running.wait(gate.started)
+    running.wait(gate.lines)
     spawned = hold.spawn(gate.log, gate.path, 1)
-    running.wait(lambda: len(gate.started()) == 2)
+    running.wait(lambda: len(gate.lines()) == 2)
     machine.wire.cut()
     gate.open()
     running.wait(lambda: len(running.reopened) >= 2, "tries to come back")
     waiting = Later(double.remote, 21)
     machine.wire.heal()
     assert (blocking.result(), spawned.get(timeout=60), waiting.result()) == (0, 1, 42)
-    assert sorted(gate.started()) == ["0", "1"]
+    assert sorted(gate.lines()) == ["0", "1"]
     assert any("connected again" in line for line in progress(running))
 
 
@@ -189,7 +153,7 @@ def test_cuts_during_a_map(running: LoopbackCloud, tmp_path: Path) -> None:
 def test_a_cancellation_during_a_cut_is_heard_after_it(running: LoopbackCloud, gate: Gate) -> None:
     machine = running.start()
     call = hold.spawn(gate.log, gate.path, 1)
-    running.wait(gate.started)
+    running.wait(gate.lines)
     machine.wire.cut()
     running.wait(lambda: running.reopened)
     call.cancel()
@@ -201,10 +165,10 @@ def test_a_cancellation_during_a_cut_is_heard_after_it(running: LoopbackCloud, g
 def test_an_agent_that_is_killed_and_comes_back(running: LoopbackCloud, gate: Gate) -> None:
     machine = running.start()
     call = hold.spawn(gate.log, gate.path, 7)
-    running.wait(gate.started)
+    running.wait(gate.lines)
     machine.kill()
     machine.start()
-    running.wait(lambda: len(gate.started()) == 2)
+    running.wait(lambda: len(gate.lines()) == 2)
     gate.open()
     assert call.get(timeout=60) == 7
 
@@ -216,7 +180,7 @@ def test_a_full_machine_sends_us_on(running: LoopbackCloud, gate: Gate, monkeypa
     calls = [hold.spawn(gate.log, gate.path, n) for n in range(2)]
     running.wait_wanted(2)
     running.start()
-    running.wait(lambda: len(gate.started()) == 2)
+    running.wait(lambda: len(gate.lines()) == 2)
     gate.open()
     assert [call.get(timeout=60) for call in calls] == [0, 1]
 
@@ -249,14 +213,6 @@ def test_a_function_without_a_group_is_refused_at_the_start(cloud: LoopbackCloud
     cloud.groups["far"] = ()
     with pytest.raises(ResourceUnavailableError, match="no group for far"), app.run():
         raise AssertionError
-
-
-def test_functions_of_other_groups_are_out_of_reach_of_a_worker(cloud: LoopbackCloud) -> None:
-    cloud.groups["far"] = ("large",)
-    with app.run():
-        cloud.start()
-        with pytest.raises(UnimplementedError, match="large"):
-            calls_far.remote(1)
 
 
 def test_two_sessions_share_a_machine_and_nothing_else(cloud: LoopbackCloud) -> None:

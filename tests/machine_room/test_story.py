@@ -67,3 +67,40 @@ def test_a_call_brings_a_machine_to_life_and_leaves_nothing_behind(room: Room, t
     room.cloudfn("down", "shop.py", "--yes", folder=tmp_path)
     assert not room.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
     assert not room.client("s3").list_buckets()["Buckets"]
+
+
+TWO_GROUPS = """\
+import platform
+
+import cloudfn
+
+app = cloudfn.App("mill")
+
+
+@app.function(cpu=4, memory=16384, max_containers=2)
+def square(x):
+    print(f"squaring {x} on {platform.node()}")
+    return x * x
+
+
+@app.function(cpu=1, max_containers=2)
+def outer(upto):
+    print(f"mapping on {platform.node()}")
+    return list(square.map(range(upto)))
+
+
+@app.local_entrypoint()
+def main():
+    print("the result is", outer.remote(4))
+"""
+
+
+def test_code_on_a_machine_calls_functions_of_another_group(room: Room, tmp_path: Path) -> None:
+    mill = stacks.up(room, tmp_path, TWO_GROUPS, file="mill.py", idle=5)
+    assert len(mill.described()) == 2
+    said = room.cloudfn("run", "mill.py", folder=tmp_path, who=mill.user)
+    assert "the result is [0, 1, 4, 9]" in said
+    (near,) = set(re.findall(r"mapping on (i-\w+)", said))
+    far = re.findall(r"squaring \d on (i-\w+)", said)
+    assert len(far) == 4 and near not in far
+    room.cloudfn("down", "mill.py", "--yes", folder=tmp_path)
