@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, Sequence
 from cloudfn import remote_error, wire
 from cloudfn.client.call import FAILED, Call, Input, Outcome
 from cloudfn.client.far import WINDOW, cost
+from cloudfn.client.overrides import check
 from cloudfn.client.target import Target
 from cloudfn.connect import LeaseGone, connect_async
 from cloudfn.exception import AuthError, ConnectionError, Error, InvalidError, ProtocolError, VersionError
@@ -249,7 +250,8 @@ class Caller:
         if message["op"] == "target":
             self._find(message)
         elif message["op"] == "cancel":
-            call = self._calls.get(message.get("call", 0))
+            number = message.get("call")
+            call = self._calls.get(number) if isinstance(number, int) else None
             if call:
                 self._session.cancel(call.dispatcher, call, bool(message.get("kill")))
 
@@ -275,8 +277,9 @@ class Caller:
     def _look_up(self, message: dict[str, Any]) -> Dispatcher:
         try:
             parameters = base64.b64decode(message["parameters"], validate=True)
-            overrides = json.loads(message["overrides"] or "null")
-            target = Target(self._session.app_name, message["tag"], message["method"], parameters, overrides)
+            overrides = json.loads(message["overrides"] or "{}")
+            check(overrides)
+            target = Target(self._session.app_name, message["tag"], message["method"], parameters, overrides or None)
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             raise InvalidError(f"a worker named no target: {error}") from None
         return self._session.dispatcher(target)
@@ -285,6 +288,8 @@ class Caller:
         found = self._targets.get(frame.seq)
         if found is None or not frame.items or (frame.buffers and frame.items != 1):
             raise ProtocolError("inputs of no known target, or none")
+        if frame.first + frame.items > 1 << 32:
+            raise ProtocolError("a call has not so many inputs")
         indexes = range(frame.first, frame.first + frame.items)
         if isinstance(found, BaseException):
             self._refuse(frame, indexes, found)

@@ -20,6 +20,19 @@ FAR = {"square", "count", "count_async", "Scale", "hold_far", "fail", "die", "sl
 FAR |= {"note_all", "size", "back"}
 """What runs on machines of the group "large"; all else on "small"."""
 
+OPTIONS: dict[str, Any] = {
+    "timeout": 100,
+    "cpu": (0.25, 1.0),
+    "memory": 256,
+    "retries": cloudfn.Retries(max_retries=1),
+    "max_containers": 2,
+    "buffer_containers": 0,
+    "scaledown_window": 10,
+    "region": "us-east-1",
+    "env": {"KEY": "value"},
+    "secrets": [cloudfn.Secret.from_dict({"WORD": "of mouth"})],
+}
+
 
 @app.function()
 def square(x: int) -> int:
@@ -134,7 +147,8 @@ def every_way(n: int) -> dict[str, Any]:
         "gather": cloudfn.FunctionCall.gather(*[square.spawn(i) for i in range(n)]),
         "generator": list(count.remote_gen(n)),
         "method": Scale(factor=3).times.remote(n),
-        "variant": square.with_options(timeout=100).remote(n),
+        "variant": square.with_options(**OPTIONS).remote(n),
+        "concurrent": Scale.with_concurrency(max_inputs=2)(factor=3).times.remote(n),
         "async": asyncio.run(awaited(n)),
         "exceptions": [type(e).__name__ for e in fail.map(["a", "b"], return_exceptions=True)],
         "local": square.local(n),

@@ -58,6 +58,7 @@ def test_every_way_to_call(running: LoopbackCloud) -> None:
         "generator": [0, 1, 2, 3],
         "method": 12,
         "variant": 16,
+        "concurrent": 12,
         "async": [16, [0, 1, 2, 3], squares],
         "exceptions": ["KeyError", "KeyError"],
         "local": 16,
@@ -135,6 +136,8 @@ def of_input(**fields: Any) -> bytes:
         [hello(), target("square"), of_input(seq=1, flags=1)],
         [hello(), target("square"), of_input(seq=1, count=0)],
         [hello(), target("square"), of_input(seq=1, count=3)],
+        [hello(), target("square"), of_input(seq=1, index=0xFFFFFFFF, count=2)],
+        [hello(), bytes(wire.control({"op": "cancel", "call": []})[0]), of_input(seq=1)],
         [hello(), bytes(wire.encode(wire.RESULT, b"")[0])],
         [hello(), bytes(wire.encode(wire.RESUME, b"x")[0])],
         [hello(), target("square"), target("say", 2), of_input(seq=1, call=7), of_input(seq=2, call=7, index=1)],
@@ -153,6 +156,10 @@ def test_nonsense_ends_its_connection_and_nothing_else(running: LoopbackCloud, f
         (target("square", parameters="?"), InvalidError),
         (target("square", overrides="{"), InvalidError),
         (target("square", overrides=json.dumps({"nonsense": 1})), InvalidError),
+        (target("square", overrides=json.dumps({"code": {"bundle": "other"}})), InvalidError),
+        (target("square", overrides=json.dumps({"scaling": {"max_inputs": 0}})), InvalidError),
+        (target("square", overrides=json.dumps({"scaling": {"min_containers": 9}})), InvalidError),
+        (target("square", overrides='{"timeout": NaN}'), InvalidError),
     ],
 )
 def test_a_target_that_is_none_is_an_error_for_who_calls_it(
