@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import struct
 from functools import lru_cache
-from typing import Any, Iterator, Mapping, NamedTuple
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple
 
 from cloudfn.exception import InvalidError, ProtocolError
 
@@ -56,36 +56,37 @@ class Message(NamedTuple):
     cost: int
 
 
-def encode(event: Mapping[str, Any]) -> Iterator[bytes]:
-    """The messages for one event, as soon as they are asked for: a large body becomes several.
+def encode(event: Mapping[str, Any]) -> Iterable[bytes]:
+    """The messages for one event. A large body becomes several, each made when it is asked for.
 
     Raises:
         InvalidError: it is no event, or one of its values has the wrong type.
     """
     type = event.get("type")
     if type in _BODIES:
-        yield from _encode_body(_BODIES[type], event)
-    elif type in _MESSAGES:
-        yield _encode_message(_MESSAGES[type], event)
-    elif type in _STARTS:
-        yield _pack(_OTHERS[type], 0, _encode_start(event))
-    elif type in _OTHERS:
-        yield _pack(_OTHERS[type], 0, _to_json(event))
-    else:
-        raise InvalidError(f"{type!r} is no type of an ASGI message that can be sent here.")
+        return _encode_body(_BODIES[type], event)
+    if type in _STARTS:
+        return (_encode_start(_OTHERS[type], event),)
+    if type in _MESSAGES:
+        return (_encode_message(_MESSAGES[type], event),)
+    if type in _OTHERS:
+        return (_pack(_OTHERS[type], 0, _to_json(event)),)
+    raise InvalidError(f"{type!r} is no type of an ASGI message that can be sent here.")
 
 
-def _encode_body(kind: int, event: Mapping[str, Any]) -> Iterator[bytes]:
+def _encode_body(kind: int, event: Mapping[str, Any]) -> Iterable[bytes]:
     body, more = event.get("body", b""), bool(event.get("more_body", False))
     if not isinstance(body, (bytes, bytearray, memoryview)):
         raise InvalidError(f"the body of an ASGI message is {body.__class__.__name__}, not bytes.")
     if len(body) <= PIECE_SIZE:
-        yield _pack(kind, more, body)
-        return
-    view = memoryview(body).cast("B")
-    for start in range(0, len(view), PIECE_SIZE):
+        return (_pack(kind, more, body),)
+    return _body_pieces(kind, memoryview(body).cast("B"), more)
+
+
+def _body_pieces(kind: int, body: memoryview, more: bool) -> Iterator[bytes]:
+    for start in range(0, len(body), PIECE_SIZE):
         end = start + PIECE_SIZE
-        yield _pack(kind, more or end < len(view), view[start:end])
+        yield _pack(kind, more or end < len(body), body[start:end])
 
 
 def _encode_message(kind: int, event: Mapping[str, Any]) -> bytes:
@@ -128,17 +129,17 @@ def _event(type: str, flag: int, content: memoryview) -> Event:
     return _from_json(type, content)
 
 
-def _encode_start(event: Mapping[str, Any]) -> bytes:
+def _encode_start(kind: int, event: Mapping[str, Any]) -> bytes:
     status, headers = event.get("status"), tuple(event.get("headers", ()))
     try:
-        return _start_json(status, headers)
+        return _known_start(kind, status, headers)
     except TypeError:  # something in it cannot be looked up, or is wrong
-        return _to_json({"status": status, "headers": headers})
+        return _pack(kind, 0, _to_json({"status": status, "headers": headers}))
 
 
 @lru_cache(_REMEMBERED, typed=True)
-def _start_json(status: Any, headers: tuple[Any, ...]) -> bytes:
-    return _to_json({"status": status, "headers": headers})
+def _known_start(kind: int, status: Any, headers: tuple[Any, ...]) -> bytes:
+    return _pack(kind, 0, _to_json({"status": status, "headers": headers}))
 
 
 def _to_json(event: Mapping[str, Any]) -> bytes:
@@ -257,18 +258,17 @@ def _known_headers_json(pairs: tuple[Any, ...]) -> bytes:
 
 def decode_request(payload: bytes | bytearray | memoryview) -> tuple[dict[str, Any], Event]:
     """A request's scope and the first event that its app receives. Raises `ProtocolError` when it is none."""
-    view = memoryview(payload)
-    if len(view) < _REQUEST.size:
+    if len(payload) < _REQUEST.size:
         raise ProtocolError("a web request ends within its head")
-    more, scope_size, headers_size = _REQUEST.unpack_from(view)
+    more, scope_size, headers_size = _REQUEST.unpack_from(payload)
     size = scope_size + headers_size
     middle, start = _REQUEST.size + scope_size, _REQUEST.size + size
-    if size > _MAX_SCOPE or start > len(view):
-        raise ProtocolError(f"a web request announces a scope of {size} bytes, where there are {len(view)}")
-    described, headers = view[_REQUEST.size : middle], view[middle:start]
+    if size > _MAX_SCOPE or start > len(payload):
+        raise ProtocolError(f"a web request announces a scope of {size} bytes, where there are {len(payload)}")
+    described, headers = bytes(payload[_REQUEST.size : middle]), bytes(payload[middle:start])
     if size <= _SMALL:
-        scope = _small_scope(bytes(described)).copy()
-        scope["headers"] = _small_headers(bytes(headers)).copy()
+        scope = _small_scope(described).copy()
+        scope["headers"] = _small_headers(headers).copy()
     else:
         scope = _decode_scope(described)
         scope["headers"] = _headers(_parse(headers))
@@ -278,7 +278,7 @@ def decode_request(payload: bytes | bytearray | memoryview) -> tuple[dict[str, A
         scope["subprotocols"] = list(scope["subprotocols"])
     if scope["type"] == "websocket":
         return scope, {"type": "websocket.connect"}
-    return scope, {"type": "http.request", "body": bytes(view[start:]), "more_body": bool(more)}
+    return scope, {"type": "http.request", "body": bytes(payload[start:]), "more_body": bool(more)}
 
 
 def _decode_scope(content: memoryview | bytes) -> dict[str, Any]:

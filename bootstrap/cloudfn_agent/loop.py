@@ -14,8 +14,9 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, AsyncIterator, Callable, Iterator, Sequence
 
 from cloudfn import execution, remote_error
@@ -73,17 +74,27 @@ class LoopLease:
         )
         self._stream.start()
 
-    def send(self, type: int, body: bytes, **fields: Any) -> None:
+    def send(self, job: Job, type: int, body: bytes, flags: int = 0, ack: int = 0, buffers: Sequence[Any] = ()) -> None:
+        """A frame for the client of an input."""
         seq = self.kept.next_seq()
-        if type == YIELD:  # not through shared memory: what a socket holds back is how a slow consumer slows us
-            pieces = encode(type, body, seq=seq, **fields)
+        if not buffers:
+            pieces = encode(type, body, flags=flags, seq=seq, ack=ack, index=job.input, call=job.call)
         else:
-            buffers, shares = fields.pop("buffers", ()), self.kept.shares
-            pieces = self._worker.segments.encode(type, body, buffers, shares=shares, seq=seq, **fields)
-        count = 1 if type == RESULT else 0
-        # A method may go on to change an array that waits in the stream, or that is kept: those are copied.
-        pieces = [bytes(piece) if isinstance(piece, memoryview) else piece for piece in pieces]
-        self.kept.add(pieces, fields.get("call", 0), fields.get("index", 0), count)
+            # Not through shared memory what is yielded: what a socket holds back is how a slow consumer slows us.
+            pieces = self._worker.segments.encode(
+                type,
+                body,
+                buffers,
+                shares=self.kept.shares and type != YIELD,
+                flags=flags,
+                seq=seq,
+                ack=ack,
+                index=job.input,
+                call=job.call,
+            )
+            # A method may go on to change an array that waits in the stream, or that is kept: those are copied.
+            pieces = [bytes(piece) if isinstance(piece, memoryview) else piece for piece in pieces]
+        self.kept.add(pieces, job.call, job.input, 1 if type == RESULT else 0)
         self._send_now(pieces)
 
     def send_error(self, job: Job, error: BaseException, micros: int) -> None:
@@ -136,15 +147,27 @@ class LoopLease:
 class Running:
     """One input that was received: waiting for room, or running as a task."""
 
-    def __init__(self, lease: LoopLease, job: Job) -> None:
+    task: asyncio.Task[None] | None = None
+    entered = False  # the task has begun, so that it hears of a cancellation
+    thread: int | None = None  # where its synchronous code runs
+    started: float | None = None
+    conversation: Conversation | None = None  # where it is a web request
+    late = False  # one that has run out of time
+
+    def __init__(self, worker: LoopWorker, lease: LoopLease, job: Job) -> None:
+        self.worker = worker
         self.lease = lease
         self.job = job
-        self.task: asyncio.Task[None] | None = None
-        self.entered = False  # the task has begun, so that it hears of a cancellation
-        self.thread: int | None = None  # where its synchronous code runs
-        self.started: float | None = None
-        self.conversation: Conversation | None = None  # where it is a web request
-        self.late = False  # one that has run out of time
+        self.key = lease.token, job.call, job.input
+
+    def send(self, type: int, body: bytes) -> None:
+        self.lease.send(self.job, type, body)
+
+    def interrupt(self) -> None:
+        self.worker.interrupt(self)
+
+    def on_this_thread(self) -> AbstractContextManager[None]:
+        return self.worker.on_this_thread(self)
 
 
 class LoopWorker:
@@ -158,8 +181,10 @@ class LoopWorker:
         self._encoder = Encoder()
         self._leases: dict[str, LoopLease] = {}
         self._inputs: dict[tuple[str, int, int], Running] = {}
-        self._room = asyncio.Semaphore(work.spec.scaling.max_inputs)
+        self._waiting: deque[list[Running]] = deque()  # for room
+        self._tasks: set[asyncio.Task[None]] = set()  # that take room, `max_inputs` at most
         self._begun: dict[Running, None] = {}  # the oldest first
+        self._timer: asyncio.TimerHandle | None = None  # of the oldest request's timeout
         self._batches: dict[int, list[Running]] = {}
         self._batch_timers: dict[int, asyncio.TimerHandle] = {}
         self._threads = ThreadPoolExecutor(max_workers=max(work.spec.scaling.max_inputs, 1))
@@ -221,7 +246,7 @@ class LoopWorker:
         self._stopped.set()
         if interrupt:
             for running in list(self._inputs.values()):
-                self._interrupt(running)
+                self.interrupt(running)
 
     def on_frames(self, lease: LoopLease, frames: list[Frame]) -> None:
         try:
@@ -259,22 +284,43 @@ class LoopWorker:
         lease.close()
         self._leases.pop(lease.token, None)
         for running in [r for r in self._inputs.values() if r.lease is lease]:
-            self._interrupt(running)
+            self.interrupt(running)
         self._work.channel.send({"op": "free", "lease": lease.token})
 
     def _accept(self, lease: LoopLease, job: Job) -> None:
-        running = Running(lease, job)
+        running = Running(self, lease, job)
         if self._stopped.is_set():
             self._late.append(running)
             return
-        self._inputs[lease.token, job.call, job.input] = running
+        self._inputs[running.key] = running
         method = self._methods[job.method][0]
         if method.web:
-            running.conversation = self._converse(running)
+            running.conversation = Conversation(self.loop, job.payload, running.send, running.interrupt)
         if method.max_batch_size:
             self._add_to_batch(running, method)
         else:
-            running.task = self.loop.create_task(self._serve([running]))
+            self._start([running])
+
+    def _start(self, batch: list[Running]) -> None:
+        """Have inputs run in one call, now or when there is room."""
+        if len(self._tasks) >= self._work.spec.scaling.max_inputs:
+            self._waiting.append(batch)
+            return
+        task = self.loop.create_task(self._serve(batch))
+        self._tasks.add(task)
+        for running in batch:
+            running.task = task
+
+    def _make_room(self, task: asyncio.Task[None] | None) -> None:
+        """This task has ended, or never will begin. Idempotent."""
+        if task not in self._tasks:
+            return
+        self._tasks.remove(task)
+        while self._waiting:
+            batch = [running for running in self._waiting.popleft() if running.key in self._inputs]
+            if batch:  # else they were cancelled, or given back
+                self._start(batch)
+                return
 
     def _add_to_batch(self, running: Running, method: MethodSpec) -> None:
         number = running.job.method
@@ -291,14 +337,12 @@ class LoopWorker:
             timer.cancel()
         batch = self._batches.pop(number, [])
         if batch:
-            task = self.loop.create_task(self._serve(batch))
-            for running in batch:
-                running.task = task
+            self._start(batch)
 
     def _cancel(self, call: int, index: int | None, patience: float) -> None:
         for running in list(self._inputs.values()):
             if running.job.call == call and index in (None, running.job.input):
-                self._interrupt(running)
+                self.interrupt(running)
                 self.loop.call_later(patience, self._complain, running)
 
     def _complain(self, running: Running) -> None:
@@ -306,7 +350,7 @@ class LoopWorker:
         if running.started is not None:
             self._work.channel.send({"op": "unheeded", "call": running.job.call, "input": running.job.input})
 
-    def _interrupt(self, running: Running) -> None:
+    def interrupt(self, running: Running) -> None:
         execution.cancelled(InputContext(running.job.call, running.job.input))
         with self._thread_lock:  # so that the thread cannot turn to another input meanwhile
             if running.thread is not None:
@@ -319,22 +363,31 @@ class LoopWorker:
             if not running.entered:  # nothing of it will ever run, not even what would answer
                 for other in [other for other in self._inputs.values() if other.task is running.task]:
                     self._answer_cancelled(other)
-        else:  # it waits in a batch
-            self._batches.get(running.job.method, [running]).remove(running)
+                self._make_room(running.task)
+        else:  # it waits for room, or in a batch
+            if self._gathers(running):
+                self._batches[running.job.method].remove(running)
             self._answer_cancelled(running)
+
+    def _gathers(self, running: Running) -> bool:
+        """It waits for others, to run in one call with them."""
+        return running in self._batches.get(running.job.method, ())
 
     def _give_back(self, lease: LoopLease) -> None:
         """Return every input that is not begun, also those that the kernel still holds."""
         lease.drain()
-        waiting = [r for r in self._inputs.values() if r.lease is lease and r.started is None and r.task]
+        ours = [running for running in self._inputs.values() if running.lease is lease]
+        waiting = [running for running in ours if running.started is None and not self._gathers(running)]
         for running in waiting:
             self._forget(running)
         lease.give_back([(r.job.call, r.job.input) for r in waiting], asked=True)
 
     def _forget(self, running: Running) -> None:
-        self._inputs.pop((running.lease.token, running.job.call, running.job.input), None)
+        self._inputs.pop(running.key, None)
         if running.task:
             running.task.cancel()
+            if not running.entered:
+                self._make_room(running.task)
 
     # -- what runs
 
@@ -343,28 +396,28 @@ class LoopWorker:
         for running in batch:
             running.entered = True
         try:
-            async with self._room:
-                started = time.monotonic()
-                self._begin(batch)
-                try:
-                    await self._run(batch)
-                finally:
-                    self._end(batch)
+            self._begin(batch)
+            try:
+                await self._run(batch)
+            finally:
+                self._end(batch)
         except (asyncio.CancelledError, InputCancellation):
             for running in batch:
-                if self._inputs.get((running.lease.token, running.job.call, running.job.input)) is running:
+                if self._inputs.get(running.key) is running:
                     self._answer_cancelled(running)
         except BaseException as error:  # noqa: BLE001 - whatever user code raises goes to the caller
             micros = int((time.monotonic() - started) * 1e6)
             for running in batch:
                 running.lease.send_error(running.job, error, micros)
         finally:
+            task = batch[0].task
             for running in batch:
-                self._inputs.pop((running.lease.token, running.job.call, running.job.input), None)
-                running.conversation = None  # it leads back here, and a circle would wait for the garbage collector
+                self._inputs.pop(running.key, None)
+                running.conversation = running.task = None  # circles would wait for the garbage collector
+            self._make_room(task)
 
     def _answer_cancelled(self, running: Running) -> None:
-        self._inputs.pop((running.lease.token, running.job.call, running.job.input), None)
+        self._inputs.pop(running.key, None)
         if running.late:
             spec, title = self._work.spec, self._work.title(self._methods[running.job.method][0])
             error = FunctionTimeoutError(
@@ -378,7 +431,7 @@ class LoopWorker:
             if not method.is_generator and not said:  # its caller has some of what it yields
                 running.lease.give_back([(running.job.call, running.job.input)])
             return
-        running.lease.send(RESULT, b"", flags=CANCELLED, index=running.job.input, call=running.job.call)
+        running.lease.send(running.job, RESULT, b"", flags=CANCELLED)
 
     async def _run(self, batch: list[Running]) -> None:
         job = batch[0].job
@@ -399,7 +452,7 @@ class LoopWorker:
         if method.is_generator:
             async for item in self._items(batch[0], function, args, kwargs):
                 data, buffers = encode_result(self._encoder, item, title)
-                batch[0].lease.send(YIELD, data, index=job.input, call=job.call, buffers=buffers)
+                batch[0].lease.send(job, YIELD, data, buffers=buffers)
                 await asyncio.sleep(0)  # one that never waits must not keep the loop from what else there is
                 while batch[0].lease.blocked:  # the consumer is behind
                     await asyncio.sleep(0.001)
@@ -418,36 +471,36 @@ class LoopWorker:
         else:
             self._send_value(batch[0], value, title, status, micros)
 
-    def _converse(self, running: Running) -> Conversation:
-        job, lease = running.job, running.lease
-
-        def send(type: int, body: bytes) -> None:
-            lease.send(type, body, index=job.input, call=job.call)
-
-        return Conversation(self.loop, job.payload, send, lambda: self._interrupt(running))
-
     async def _answer(self, running: Running, method: MethodSpec, started: float) -> None:
         """A web request."""
         assert running.conversation and self._work.web
-        web_apps.interruptible.set(lambda: self._on_this_thread(running))
+        web_apps.interruptible.set(running.on_this_thread)
         lifespan = self._work.web.by_method[method.name]
-        # The agent would kill the worker, and with it the requests that run beside.
-        timer = self.loop.call_at(self.loop.time() + self._work.spec.timeout, self._time_out, running)
+        if self._timer is None:
+            self._timer = self.loop.call_later(self._work.spec.timeout, self._look_at_time)
         try:
             body = await running.conversation.run(lifespan.app, lifespan.state)
         except Exception as error:
             text = remote_error.render(error, web_apps.is_machinery)
             sys.stderr.write(f"{self._work.title(method)}: a request failed\n{text}")
             raise
-        finally:
-            timer.cancel()
-        await self._settle([running])
+        if self._work.settle:
+            await self._settle([running])
         micros = min(int((time.monotonic() - started) * 1e6), 0xFFFFFFFF)
-        running.lease.send(RESULT, body, ack=micros, index=running.job.input, call=running.job.call)
+        running.lease.send(running.job, RESULT, body, ack=micros)
 
-    def _time_out(self, running: Running) -> None:
-        running.late = True
-        self._interrupt(running)
+    def _look_at_time(self) -> None:
+        """Interrupt requests that have run out of time: the agent would kill the worker, and with it those beside. One
+        timer for all, as they have one `timeout`; most have long ended when it comes."""
+        timeout, now = self._work.spec.timeout, time.monotonic()
+        self._timer = None
+        for running in [running for running in self._begun if running.conversation and not running.late]:
+            rest = (running.started or now) + timeout - now
+            if rest > 0:
+                self._timer = self.loop.call_later(rest, self._look_at_time)
+                return
+            running.late = True
+            self.interrupt(running)
 
     async def _settle(self, batch: list[Running]) -> None:
         """Commit to volumes where no other input could be in the midst of a file; the last one commits for all."""
@@ -458,7 +511,7 @@ class LoopWorker:
         job = running.job
         data, buffers = (b"", ()) if status == END else encode_result(self._encoder, value, title)
         ack = min(micros, 0xFFFFFFFF)
-        running.lease.send(RESULT, data, flags=status, ack=ack, index=job.input, call=job.call, buffers=buffers)
+        running.lease.send(job, RESULT, data, flags=status, ack=ack, buffers=buffers)
 
     async def _value(self, running: Running, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if inspect.iscoroutinefunction(function):
@@ -481,13 +534,13 @@ class LoopWorker:
         context = contextvars.copy_context()
 
         def call() -> Any:
-            with self._on_this_thread(running):
+            with self.on_this_thread(running):
                 return context.run(function, *args, **kwargs)
 
         return await self.loop.run_in_executor(self._threads, call)
 
     @contextmanager
-    def _on_this_thread(self, running: Running) -> Iterator[None]:
+    def on_this_thread(self, running: Running) -> Iterator[None]:
         """Code of this input runs on the current thread, where a cancellation interrupts it."""
         with self._thread_lock:
             running.thread = threading.get_ident()

@@ -40,6 +40,25 @@ class Conversation:
         begun: something was sent, or used of what the client would have to send again: it cannot run elsewhere.
     """
 
+    begun = False
+    _arrived: asyncio.Event | None = None  # made when the app first waits, which most never do
+    _listeners = 0  # of the app's tasks, that wait for an event
+    _pieces = 0  # received
+    _used = 0  # of them
+    _untold = 0  # bytes used that the client has not heard of
+    _held_bytes = 0
+    _flush_due = False
+    _sent = 0  # bytes
+    _credit = 0  # of them, received by whoever asked
+    _room: asyncio.Event | None = None
+    _gone = False  # the client is
+    _is_http = True
+    _started = False  # the response
+    _shown = False  # more than its start was sent
+    _finished = False
+    _next_body = ""  # type of the events that may follow
+    _over = False  # the app has returned
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -52,25 +71,7 @@ class Conversation:
         self._send_frame = send
         self._interrupt = interrupt
         self._inbox: deque[Message] = deque()
-        self._arrived: asyncio.Event | None = None  # made when the app first waits, which most never do
-        self._listeners = 0  # of the app's tasks, that wait for an event
-        self._pieces = 0  # received
-        self._used = 0  # of them
-        self._untold = 0  # bytes used that the client has not heard of
         self._held: list[bytes] = []  # messages that wait to be sent together
-        self._held_bytes = 0
-        self._flush_due = False
-        self._sent = 0  # bytes
-        self._credit = 0  # of them, received by whoever asked
-        self._room: asyncio.Event | None = None
-        self._gone = False  # the client is
-        self.begun = False
-        self._is_http = True
-        self._started = False  # the response
-        self._shown = False  # more than its start was sent
-        self._finished = False
-        self._next_body = ""  # type of the events that may follow
-        self._over = False  # the app has returned
 
     # -- from the client
 
