@@ -37,6 +37,7 @@ _OTHERS = {
     "websocket.disconnect": 11,
     "websocket.http.response.start": 12,
 }
+_START, _BODY = _OTHERS["http.response.start"], _BODIES["http.response.body"]
 _STARTS = ("http.response.start", "websocket.http.response.start")
 _TYPES = {kind: type for table in (_BODIES, _MESSAGES, _OTHERS) for type, kind in table.items()}
 _SCOPE = ("type", "http_version", "method", "scheme", "path", "root_path", "client", "server", "subprotocols")
@@ -117,6 +118,20 @@ def decode(data: bytes | bytearray) -> list[Message]:
         found.append(Message(_event(_TYPES[kind], flag, view[at + _HEAD.size : end]), size + COST))
         at = end
     return found
+
+
+def split_short(data: bytes) -> tuple[bytes, bytes] | None:
+    """The messages of a short HTTP answer: that which starts it, as it is, and the body. None for anything else."""
+    if len(data) < 2 * _HEAD.size:
+        return None
+    size, kind, _ = _HEAD.unpack_from(data)
+    middle = 4 + size
+    if kind != _START or len(data) < middle + _HEAD.size:
+        return None
+    size, kind, more = _HEAD.unpack_from(data, middle)
+    if kind != _BODY or more or len(data) != middle + 4 + size:
+        return None
+    return data[:middle], data[middle + _HEAD.size :]
 
 
 def _event(type: str, flag: int, content: memoryview) -> Event:
@@ -204,13 +219,20 @@ def _load(content: memoryview | bytes) -> dict[str, Any]:
     return value
 
 
-def encode_request(scope: Mapping[str, Any], body: bytes, more_body: bool) -> bytes:
+def encode_request(
+    scope: Mapping[str, Any], body: bytes = b"", more_body: bool = False, headers: bytes | None = None
+) -> bytes:
     """The payload of an input: the request's scope, and what there is of its body.
+
+    Args:
+        headers: the scope's, by `encode_headers`, where the caller has them at hand.
 
     Raises:
         InvalidError: the scope has values that no ASGI server puts there.
     """
-    described, headers = _describe(scope), _headers_json(scope.get("headers", ()))
+    if headers is None:
+        headers = encode_headers(scope.get("headers", ()))
+    described = _describe(scope)
     return b"".join((_REQUEST.pack(more_body, len(described), len(headers)), described, headers, body))
 
 
@@ -243,7 +265,8 @@ def _scope_json(scope: Mapping[str, Any]) -> bytes:
         raise InvalidError(f"the scope of a web request is not plain: {error}") from None
 
 
-def _headers_json(headers: Any) -> bytes:
+def encode_headers(headers: Any) -> bytes:
+    """The headers of a request. Raises `InvalidError` for what are no pairs of bytes."""
     pairs = tuple(headers)
     try:
         return _known_headers_json(pairs)

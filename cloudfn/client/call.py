@@ -85,7 +85,7 @@ class Input:
 
     __slots__ = ("attempts", "buffers", "call", "deaths", "index", "method", "moved", "payload", "sent")
 
-    def __init__(self, call: Call, index: int, method: int, payload: bytes, buffers: Sequence[Any]) -> None:
+    def __init__(self, call: BaseCall, index: int, method: int, payload: bytes, buffers: Sequence[Any]) -> None:
         self.call = call
         self.index = index
         self.method = method
@@ -97,7 +97,39 @@ class Input:
         self.sent = 0.0
 
 
-class Call:
+class BaseCall:
+    """What the reactor knows of a call; everything on its thread."""
+
+    cancelled = False
+    begun = False  # it cannot run again elsewhere, see `cloudfn.client.exchange`
+    once = False  # it must not run again where it may have begun
+
+    def __init__(self) -> None:
+        self.id = new_call_id()
+
+    @property
+    def public_id(self) -> str:
+        return f"fc-{self.id:016x}"
+
+    def deliver(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+        """Inputs have ended, with these indexes."""
+        raise NotImplementedError
+
+    def deliver_item(self, outcome: Outcome, on_room: Callable[[], None]) -> bool:
+        """Add what a generator yielded. True when no more should come before `on_room` is called (by any thread)."""
+        raise NotImplementedError
+
+    def on_sent(self, lease: Lease) -> None:
+        """Inputs of it were sent to this worker."""
+
+    def on_resumed(self, lease: Lease) -> None:
+        """The connection to a worker that has inputs of it was made anew."""
+
+    def on_credit(self, frame: Frame) -> None:
+        """A worker has used up some of what was sent after an input."""
+
+
+class Call(BaseCall):
     """Outcomes of one call, by index of the input. The reactor's thread puts them in, any thread takes them out.
 
     Args:
@@ -105,7 +137,7 @@ class Call:
     """
 
     def __init__(self, keep: bool = False) -> None:
-        self.id = new_call_id()
+        super().__init__()
         self.changed = threading.Condition()
         self.outcomes: dict[int, Outcome] = {}
         self.items: list[Outcome] = []  # what a generator has yielded and nobody has taken yet
@@ -114,14 +146,7 @@ class Call:
         self.order: list[int] = []  # indexes in the order in which they ended, for unordered maps
         self.total: int | None = None  # inputs, once all are submitted
         self.keep = keep
-        self.cancelled = False
-        self.begun = False  # it cannot run again elsewhere, see `cloudfn.client.exchange`
-        self.once = False  # it must not run again where it may have begun
         self._watchers: list[Callable[[], None]] = []
-
-    @property
-    def public_id(self) -> str:
-        return f"fc-{self.id:016x}"
 
     def deliver(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
         with self.changed:
@@ -131,7 +156,6 @@ class Call:
             self._notify()
 
     def deliver_item(self, outcome: Outcome, on_room: Callable[[], None]) -> bool:
-        """Add what a generator yielded. True when no more should come before `on_room` is called (by any thread)."""
         with self.changed:
             if self.cancelled:
                 return False
@@ -142,15 +166,6 @@ class Call:
                 return False
             self._on_room = on_room
             return True
-
-    def on_sent(self, lease: Lease) -> None:
-        """Inputs of it were sent to this worker; on the reactor's thread, as what follows."""
-
-    def on_resumed(self, lease: Lease) -> None:
-        """The connection to a worker that has inputs of it was made anew."""
-
-    def on_credit(self, frame: Frame) -> None:
-        """A worker has used up some of what was sent after an input."""
 
     def take_items(self) -> tuple[list[Outcome], Outcome | None]:
         """What the generator yielded since the last look, and how it ended if it has."""

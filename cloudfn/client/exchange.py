@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Protocol, Sequence
 
 from cloudfn import asgi_message, wire
 from cloudfn.asgi_message import COST, WINDOW, Event, Message
-from cloudfn.client.call import Call, Input, Outcome
+from cloudfn.client.call import BaseCall, Input, Outcome
 from cloudfn.client.hop import Hop
 from cloudfn.exception import ExecutionError
 
@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 _COUNT = struct.Struct("<Q")
 
 
+_HERE = Hop(None)
+
+
+def go_on(call: ExchangeCall) -> Exchange:
+    """The exchange of a call by `Session.ask` that is not answered in one piece after all. What comes from now on goes
+    there, and no more to the listener; on the reactor's loop."""
+    return Exchange(_HERE, call)
+
+
 class Exchange:
     """One HTTP request or websocket in flight in a worker. Made by `Session.exchange`; used on one event loop.
 
@@ -35,10 +44,11 @@ class Exchange:
     what an app would receive, `receive` gives what it would send.
     """
 
-    def __init__(self, to_reactor: Hop, from_reactor: Hop, dispatcher: Dispatcher) -> None:
+    def __init__(self, to_reactor: Hop, call: ExchangeCall) -> None:
         self._loop = asyncio.get_running_loop()
         self._to_reactor = to_reactor
-        self._call = ExchangeCall(self, from_reactor, dispatcher)
+        self._call = call
+        call.attach(self)
         self._events: deque[Message] = deque()
         self._waiter: asyncio.Future[None] | None = None  # of `receive`
         self._outcome: Outcome | None = None
@@ -153,30 +163,52 @@ class Exchange:
         return outcome.error()
 
 
-class ExchangeCall(Call):
+class Listener(Protocol):
+    """Who hears of an exchange's answer."""
+
+    def take(self, body: bytes) -> None:
+        """Events have come."""
+
+    def end(self, outcome: Outcome) -> None:
+        """The worker is done with it; the last events may have come with that."""
+
+    def used_up(self, size: int) -> None:
+        """The worker has used up so many bytes more."""
+
+
+class ExchangeCall(BaseCall):
     """What the reactor knows of an exchange; all but the constructor is for its thread.
 
     Attributes:
         begun: some of its answer has come, so it cannot run again elsewhere.
+        listener: see `attach`.
     """
 
-    def __init__(self, exchange: Exchange, hop: Hop, dispatcher: Dispatcher) -> None:
+    once = True  # it may be the very one that ended its worker, and a stranger could send many of that kind
+    listener: Listener | None = None
+    _lease: Lease | None = None
+    _kept: deque[bytes] | None = None  # pieces that the worker has not used up; most requests have none
+    _used_up = 0  # pieces before these
+    _credit = 0  # bytes of the answer that were received
+    _ended = False
+
+    def __init__(self, hop: Hop, dispatcher: Dispatcher) -> None:
         super().__init__()
-        self.once = True  # it may be the very one that ended its worker, and a stranger could send many of that kind
-        self._exchange: Exchange | None = exchange
         self._hop = hop
         self._dispatcher = dispatcher
-        self._lease: Lease | None = None
-        self._kept: deque[bytes] = deque()  # pieces that the worker has not used up
-        self._used_up = 0  # pieces before these
-        self._credit = 0  # bytes of the answer that were received
-        self._ended = False
+
+    def attach(self, listener: Listener) -> None:
+        """It hears of the answer from now on."""
+        if not self._ended:
+            self.listener = listener
 
     # -- from the exchange
 
     def add(self, piece: bytes) -> None:
         if self._ended:
             return
+        if self._kept is None:
+            self._kept = deque()
         self._kept.append(piece)
         self._send_piece(self._used_up + len(self._kept), piece)
 
@@ -195,8 +227,9 @@ class ExchangeCall(Call):
 
     def on_sent(self, lease: Lease) -> None:
         self._lease = lease
-        for number, piece in enumerate(self._kept, self._used_up + 1):
-            self._send_piece(number, piece)
+        if self._kept:
+            for number, piece in enumerate(self._kept, self._used_up + 1):
+                self._send_piece(number, piece)
 
     def on_resumed(self, lease: Lease) -> None:
         """The connection was cut, and what was sent last may not have arrived."""
@@ -213,22 +246,21 @@ class ExchangeCall(Call):
             freed += len(self._kept.popleft()) + COST
             self._used_up += 1
         self.begun = True
-        if self._exchange:
-            self._hop.post(self._exchange.used_up, freed)
+        if self.listener:
+            self._hop.post(self.listener.used_up, freed)
 
     def deliver(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
         ((_, outcome),) = outcomes
         self._ended = True
-        self._lease = None
-        self._kept.clear()
-        if self._exchange:
-            self._hop.post(self._exchange.end, outcome)
-            self._exchange = None  # a circle would wait for the garbage collector
+        self._lease = self._kept = None
+        listener, self.listener = self.listener, None  # a circle would wait for the garbage collector
+        if listener:
+            self._hop.post(listener.end, outcome)
 
     def deliver_item(self, outcome: Outcome, on_room: Callable[[], None]) -> bool:
         self.begun = True
-        if self._exchange and not self.cancelled:
-            self._hop.post(self._exchange.take, outcome.body)
+        if self.listener and not self.cancelled:
+            self._hop.post(self.listener.take, outcome.body)
         return False
 
     def _send_piece(self, number: int, piece: bytes) -> None:
@@ -261,10 +293,21 @@ class Exchanges:
         dispatcher = self._session.dispatcher(target, web=True)
         payload = asgi_message.encode_request(scope, body, more_body)
         to_reactor, from_reactor = self._hops_of(asyncio.get_running_loop())
-        exchange = Exchange(to_reactor, from_reactor, dispatcher)
-        item = Input(exchange._call, 0, dispatcher.methods[target.method], payload, ())
+        call = ExchangeCall(from_reactor, dispatcher)
+        exchange = Exchange(to_reactor, call)
+        item = Input(call, 0, dispatcher.methods[target.method], payload, ())
         to_reactor.post(self._take, dispatcher, item)
         return exchange
+
+    def ask(self, target: Target, payload: bytes, listener: Listener) -> ExchangeCall:
+        """See `Session.ask`."""
+        if not self._session.reactor.running:
+            raise ExecutionError(f"{target.tag} cannot be asked: the app has stopped") from self._session.ended
+        dispatcher = self._session.dispatcher(target, web=True)
+        call = ExchangeCall(_HERE, dispatcher)
+        call.attach(listener)
+        self._take(dispatcher, Input(call, 0, dispatcher.methods[target.method], payload, ()))
+        return call
 
     def _take(self, dispatcher: Dispatcher, item: Input) -> None:
         if not self._fresh:

@@ -26,10 +26,11 @@ from cloudfn.provider import HasFleet, HasMachine
 from cloudfn.spec import digest
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from concurrent.futures import Future
 
     from cloudfn.client.crew import Crew
-    from cloudfn.client.exchange import Exchange, Exchanges
+    from cloudfn.client.exchange import Exchange, ExchangeCall, Exchanges, Listener
     from cloudfn.events import Events
     from cloudfn.provider import Machine, Provider, Report
     from cloudfn.spec import FunctionSpec
@@ -279,11 +280,27 @@ class Session:
             InvalidError: the function answers no requests, or the scope is malformed.
             ExecutionError, NotFoundError: as any call.
         """
+        return self._all_exchanges().start(target, scope, body, more_body)
+
+    def ask(self, target: Target, payload: bytes, listener: Listener) -> ExchangeCall:
+        """As `exchange`, for a request that is complete; on the reactor's own loop only. No `Exchange` is made: most
+        answers come whole, and `listener` hears of them at once. For others it calls `cloudfn.client.exchange.go_on`.
+
+        Args:
+            payload: by `cloudfn.asgi_message.encode_request`.
+        """
+        return self._all_exchanges().ask(target, payload, listener)
+
+    def runs_on(self, loop: AbstractEventLoop) -> bool:
+        """This is its reactor's loop."""
+        return self.reactor.loop is loop
+
+    def _all_exchanges(self) -> Exchanges:
         if self._exchanges is None:
             from cloudfn.client.exchange import Exchanges
 
             self._exchanges = Exchanges(self)
-        return self._exchanges.start(target, scope, body, more_body)
+        return self._exchanges
 
     def spawn(self, target: Target, inputs: Iterable[tuple[Any, Any]]) -> CallHandle:
         """Start a call and do not wait for it."""

@@ -11,11 +11,12 @@ from collections import Counter
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, Mapping
 
+from cloudfn import asgi_message
 from cloudfn.exception import Error, ExecutionError, StartupTimeoutError
-from cloudfn.gateway import answers, limits
+from cloudfn.gateway import answers, limits, request
 from cloudfn.gateway.access_log import Access
 from cloudfn.gateway.http_visit import HttpVisit, Listeners
-from cloudfn.gateway.request import Request
+from cloudfn.gateway.quick_visit import QuickVisit
 from cloudfn.gateway.routes import Refused
 from cloudfn.gateway.visit import Gone
 from cloudfn.gateway.websocket_visit import WebSocketVisit
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from cloudfn.client.exchange import Exchange
     from cloudfn.client.session import Session
     from cloudfn.gateway.access_log import AccessLog
+    from cloudfn.gateway.protocol import HttpProtocol
+    from cloudfn.gateway.request import Headers
     from cloudfn.gateway.routes import Endpoint, Found, Routes, Version
     from cloudfn.gateway.tokens import TokenStore
     from cloudfn.gateway.visit import Receive, Send, Visit
@@ -52,20 +55,81 @@ class Gateway:
             visit = HttpVisit(scope, receive, send, self._listeners)
         else:
             visit = WebSocketVisit(scope, receive, send)
-        found = self.routes.find(scope)
+        headers = request.Headers(scope["headers"])
+        found = self.routes.find(headers, scope["raw_path"])
         if isinstance(found, Refused):
             await visit.refuse(answers.Answer(found.status, found.text))
             self._note(visit, None)
             return
         try:
-            await self._serve(visit, found)
+            await self._serve(visit, found, headers)
         finally:
             self._note(visit, found.endpoint)
 
-    async def _serve(self, visit: Visit, found: Found) -> None:
+    def begin(self, connection: HttpProtocol, cycle: Any) -> bool:
+        """Have a worker asked at once, where there is nothing to wait for before. False: it needs `__call__`."""
+        scope = cycle.scope
+        headers = request.known(tuple(scope["headers"]))
+        found = self.routes.find(headers, scope["raw_path"])
+        if isinstance(found, Refused) or found.endpoint.requires_proxy_auth or headers.has_body:
+            return False
         endpoint, backend, prefix = found
-        request = Request(visit.scope, prefix)
-        if endpoint.requires_proxy_auth and not self._lets_in(request):
+        if self._flying[endpoint.label] >= limits.IN_FLIGHT:
+            return False
+        with ExitStack() as stack:
+            try:
+                use = backend.using()
+                session = stack.enter_context(use).open_session
+                if session is None or not session.runs_on(connection.loop):
+                    return False
+                told = request.scope_for_worker(scope, headers, prefix)
+                payload = asgi_message.encode_request(told, headers=headers.encoded)
+                visit = QuickVisit(connection, cycle, endpoint, use, self._end_quick, self._go_on)
+                visit.call = session.ask(endpoint.target, payload, visit)
+            except Error:  # `__call__` says so
+                return False
+            stack.pop_all()
+        self._flying[endpoint.label] += 1
+        self._listeners.add(visit)
+        return True
+
+    def _end_quick(self, visit: QuickVisit) -> None:
+        self._listeners.remove(visit)
+        visit.use.__exit__(None, None, None)
+        self._flying[visit.endpoint.label] -= 1
+        self._note(visit, visit.endpoint)
+
+    def _go_on(self, quick: QuickVisit, exchange: Exchange) -> None:
+        """A request turns out to need a task."""
+        self._listeners.remove(quick)
+
+        async def run(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+            visit = HttpVisit(scope, receive, send, self._listeners).goes_on(quick.began)
+            try:
+                await self._run(visit, exchange, quick.use)
+            finally:
+                self._flying[quick.endpoint.label] -= 1
+                self._note(visit, quick.endpoint)
+
+        quick.start_task(run)
+
+    def make_tasks(self) -> None:
+        """For all requests that have none yet, so that the server can wait for them."""
+        self._listeners.listen()
+
+    async def _run(self, visit: Visit, exchange: Exchange, use: AbstractContextManager[Version]) -> None:
+        goes_on = False
+        try:
+            goes_on = await visit.run(exchange)
+            if goes_on:
+                self._let_end(exchange, use)
+        finally:
+            if not goes_on:
+                use.__exit__(None, None, None)
+
+    async def _serve(self, visit: Visit, found: Found, headers: Headers) -> None:
+        endpoint, backend, prefix = found
+        if endpoint.requires_proxy_auth and not self._lets_in(headers):
             await visit.refuse(answers.UNAUTHORIZED)
             return
         label = endpoint.label
@@ -73,18 +137,17 @@ class Gateway:
             await visit.refuse(answers.FULL)
             return
         self._flying[label] += 1
-        goes_on = False
         try:
             use = backend.using()
             version = use.__enter__()
             try:
-                exchange = await self._begin(visit, endpoint, version, request)
-                goes_on = await visit.run(exchange)
-                if goes_on:
-                    self._let_end(exchange, use)
-            finally:
-                if not goes_on:
-                    use.__exit__(None, None, None)
+                body, more = await visit.first_body(headers)
+                told = request.scope_for_worker(visit.scope, headers, prefix)
+                exchange = await self._begin(endpoint, version, told, body, more)
+            except BaseException:
+                use.__exit__(None, None, None)
+                raise
+            await self._run(visit, exchange, use)
         except Gone:
             pass
         except Error as error:
@@ -93,22 +156,23 @@ class Gateway:
         finally:
             self._flying[label] -= 1
 
-    def _lets_in(self, request: Request) -> bool:
-        if request.key is None or request.secret is None:
+    def _lets_in(self, headers: Headers) -> bool:
+        if headers.key is None or headers.secret is None:
             return False
         try:
-            return self._tokens.verify(request.key.decode("latin-1"), request.secret.decode("latin-1"))
+            return self._tokens.verify(headers.key.decode("latin-1"), headers.secret.decode("latin-1"))
         except (Error, OSError):  # the file of tokens is not to be trusted: nobody comes in
             return False
 
-    async def _begin(self, visit: Visit, endpoint: Endpoint, version: Version, request: Request) -> Exchange:
-        body, more = await visit.first_body(request)
+    async def _begin(
+        self, endpoint: Endpoint, version: Version, scope: Mapping[str, Any], body: bytes, more: bool
+    ) -> Exchange:
         session = version.open_session or await self._start(version)
         try:
-            return session.exchange(endpoint.target, request.scope, body, more)
+            return session.exchange(endpoint.target, scope, body, more)
         except ExecutionError:  # it ended this moment
             session = await self._start(version)
-            return session.exchange(endpoint.target, request.scope, body, more)
+            return session.exchange(endpoint.target, scope, body, more)
 
     async def _start(self, version: Version) -> Session:
         """The session of an app that is at zero. A client that goes away, or is sent away, does not end the start."""
@@ -137,7 +201,7 @@ class Gateway:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    def _note(self, visit: Visit, endpoint: Endpoint | None) -> None:
+    def _note(self, visit: Visit | QuickVisit, endpoint: Endpoint | None) -> None:
         if not self._log.is_wanted:
             return
         scope = visit.scope
@@ -153,7 +217,7 @@ class Gateway:
                 sent=visit.sent,
                 app=endpoint.app if endpoint else "",
                 function=endpoint.name if endpoint else "",
-                call=visit.call,
+                call=visit.call_id,
                 error=visit.error,
             )
         )

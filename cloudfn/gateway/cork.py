@@ -31,6 +31,11 @@ class Cork:
             self._transport.write(held)
             self._transport.write(data)
 
+    def write_whole(self, data: bytes) -> None:
+        """What is complete, and need not wait for more."""
+        self.flush()
+        self._transport.write(data)
+
     def flush(self) -> None:
         """Let go of what is held."""
         held, self._held = self._held, None

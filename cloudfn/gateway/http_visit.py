@@ -12,7 +12,8 @@ from cloudfn.gateway.visit import BadAnswer, Event, Gone, Visit, check_headers, 
 if TYPE_CHECKING:
     from cloudfn.client.exchange import Exchange
     from cloudfn.gateway.answers import Answer
-    from cloudfn.gateway.request import Request
+    from cloudfn.gateway.quick_visit import QuickVisit
+    from cloudfn.gateway.request import Headers
     from cloudfn.gateway.visit import Receive, Send
 
 _WATCH = 0.05  # seconds after which it is worth a task to hear of a client that goes away
@@ -22,17 +23,22 @@ class Listeners:
     """Has requests that take longer listen to their clients. One timer for all: most have ended before it."""
 
     def __init__(self) -> None:
-        self._young: dict[HttpVisit, None] = {}  # the oldest first
+        self._young: dict[HttpVisit | QuickVisit, None] = {}  # the oldest first
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, visit: HttpVisit) -> None:
+    def add(self, visit: HttpVisit | QuickVisit) -> None:
         self._young[visit] = None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_WATCH, self._look)
 
-    def remove(self, visit: HttpVisit) -> None:
+    def remove(self, visit: HttpVisit | QuickVisit) -> None:
         """Idempotent."""
         self._young.pop(visit, None)
+
+    def listen(self) -> None:
+        """All of them, now."""
+        while self._young:
+            self._young.popitem()[0].listen()
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
@@ -68,8 +74,14 @@ class HttpVisit(Visit):
         body = b"" if self.scope["method"] == "HEAD" else answer.text.encode()
         await self._send({"type": "http.response.body", "body": body})
 
-    async def first_body(self, request: Request) -> tuple[bytes, bool]:
-        if not request.has_body:
+    def goes_on(self, began: float) -> HttpVisit:
+        """It began at that time, as a `QuickVisit`: without a body."""
+        self.began = began
+        self._unread = False
+        return self
+
+    async def first_body(self, headers: Headers) -> tuple[bytes, bool]:
+        if not headers.has_body:
             self._unread = False
             return b"", False
         event = await self._receive()
@@ -81,9 +93,9 @@ class HttpVisit(Visit):
         return body, self._unread
 
     async def run(self, exchange: Exchange) -> bool:
-        self.call = exchange.call_id
+        self.call_id = exchange.call_id
         self._exchange, self._task = exchange, asyncio.current_task()
-        if self._unread:
+        if self._unread or asyncio.get_running_loop().time() - self.began > _WATCH:
             self.listen()
         else:
             self._listeners.add(self)

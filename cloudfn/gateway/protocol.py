@@ -96,6 +96,33 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
         )
         self.transport.close()
 
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """As of the parent, which is called when a request may begin. Most need no task: see `QuickVisit`."""
+        if app is not self.app or not app.begin(self, cycle):
+            super()._start_asgi_task(cycle, app)
+
+    def start_task(self, cycle: Any, app: Any) -> None:
+        """Let this ASGI app answer a request."""
+        super()._start_asgi_task(cycle, app)
+
+    @property
+    def date_line(self) -> bytes:
+        """What stands below the first line of every answer."""
+        return self.server_state.date_line  # type: ignore[attr-defined,no-any-return]
+
+    def takes_whole(self, cycle: Any) -> bool:
+        """`answer` may be used: nothing is special about the request or its connection."""
+        return bool(cycle.keep_alive and not self.flow.write_paused and cycle.scope["method"] != "HEAD")
+
+    def answer(self, cycle: Any, data: bytes) -> None:
+        """Write a whole response: what `cycle.send` does in two steps."""
+        if cycle.disconnected:
+            return
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        self.transport.write_whole(data)  # type: ignore[attr-defined]
+        self.on_response_complete()
+
     def on_response_complete(self) -> None:
         """As of the parent, but for its timer of a connection that is kept: two timers a request cost more than `look`
         at all connections does."""

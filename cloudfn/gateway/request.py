@@ -1,52 +1,90 @@
-"""What goes to the worker of a request's head."""
+"""What the gateway makes of a request's headers, and what goes to the worker of its head."""
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from functools import lru_cache
+from typing import Any, Iterable, Mapping
 
+from cloudfn import asgi_message
 from cloudfn.hop_by_hop import HOP_BY_HOP
+
+Header = tuple[bytes, bytes]
 
 _KEYS = (b"modal-key", b"cloudfn-key")
 _SECRETS = (b"modal-secret", b"cloudfn-secret")
-_SPECIAL = frozenset((*_KEYS, *_SECRETS, *HOP_BY_HOP, b"content-length"))
+_SPECIAL = frozenset((*_KEYS, *_SECRETS, *HOP_BY_HOP, b"content-length", b"host", b"origin"))
 """Other headers that `Connection` names go on: by naming one, a client could take away what a proxy in front of us has
 added to tell who it is."""
+_REMEMBERED = 256
 
 
-class Request:
+class Headers:
     """Args:
-    scope: as the server made it.
-    prefix: of its path, that belongs to the URL of the function.
+    headers: as the server made them, with names in lower case.
 
     Attributes:
-        scope: without what is between client and gateway, tokens above all.
+        passed: those for the worker, without what is between client and gateway, tokens above all.
         key, secret: of a proxy token; None where there is none.
-        has_body: a body comes with it, if only an empty one.
+        has_body: a body comes with the request, if only an empty one.
+        hosts: all that it names.
+        origin: the last that it names.
     """
 
-    __slots__ = ("has_body", "key", "scope", "secret")
+    __slots__ = ("_encoded", "has_body", "hosts", "key", "origin", "passed", "secret")
 
-    def __init__(self, scope: Mapping[str, Any], prefix: str) -> None:
+    def __init__(self, headers: Iterable[Header]) -> None:
         self.key: bytes | None = None
         self.secret: bytes | None = None
         self.has_body = False
-        headers = []
-        for pair in scope["headers"]:
+        self.hosts: list[bytes] = []
+        self.origin: bytes | None = None
+        self.passed: list[Header] = []
+        self._encoded: bytes | None = None
+        for pair in headers:
             name = pair[0]
             if name not in _SPECIAL:
-                headers.append(pair)
-            elif name == b"content-length":
-                headers.append(pair)
-                self.has_body |= pair[1] != b"0"
+                self.passed.append(pair)
+            elif name in (b"content-length", b"host", b"origin"):
+                self.passed.append(pair)
+                self._note(name, pair[1])
             elif name == b"transfer-encoding":
                 self.has_body = True
             elif name in _KEYS:
                 self.key = pair[1]
             elif name in _SECRETS:
                 self.secret = pair[1]
-        self.scope = {**scope, "headers": headers}
-        if prefix:
-            self.scope["root_path"] = prefix
-            if scope["path"] == prefix:
-                self.scope["path"] += "/"
-                self.scope["raw_path"] += b"/"
+
+    def _note(self, name: bytes, value: bytes) -> None:
+        if name == b"host":
+            self.hosts.append(value)
+        elif name == b"origin":
+            self.origin = value
+        else:
+            self.has_body |= value != b"0"
+
+    @property
+    def encoded(self) -> bytes:
+        """`passed`, for `asgi_message.encode_request`."""
+        if self._encoded is None:
+            self._encoded = asgi_message.encode_headers(self.passed)
+        return self._encoded
+
+
+known = lru_cache(_REMEMBERED)(Headers)
+"""Headers that are a tuple: most clients send the same ones again and again."""
+
+
+def scope_for_worker(scope: Mapping[str, Any], headers: Headers, prefix: str) -> dict[str, Any]:
+    """What the worker is told.
+
+    Args:
+        scope: as the server made it.
+        prefix: of its path, that belongs to the URL of the function.
+    """
+    told = {**scope, "headers": headers.passed}
+    if prefix:
+        told["root_path"] = prefix
+        if scope["path"] == prefix:
+            told["path"] += "/"
+            told["raw_path"] += b"/"
+    return told

@@ -11,7 +11,7 @@ its scripts would then speak to us as their own origin.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Iterable, Mapping, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Iterable, NamedTuple, Protocol
 
 from cloudfn import web_label
 from cloudfn.client.target import Target
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from cloudfn.client.session import Session
+    from cloudfn.gateway.request import Headers
     from cloudfn.spec import FunctionSpec
 
 SUFFIX = "localhost"  # RFC 6761, section 6.3: every name below it is this machine
@@ -147,26 +148,20 @@ class Routes:
     def of(self, app: str) -> list[Endpoint]:
         return [endpoint for endpoint, _ in self._by_label.values() if endpoint.app == app]
 
-    def find(self, scope: Mapping[str, Any]) -> Found | Refused:
+    def find(self, headers: Headers, raw_path: bytes) -> Found | Refused:
         """Who answers a request."""
-        host = origin = None
-        for name, value in scope["headers"]:
-            if name == b"host":
-                if host is not None:
-                    return Refused(400, "The request has two Host headers.")
-                host = value
-            elif name == b"origin":
-                origin = value
-        if host is None:
+        if not headers.hosts:
             return Refused(400, "The request has no Host header.")
-        if origin is not None and not self._is_known(origin):
+        if len(headers.hosts) > 1:
+            return Refused(400, "The request has two Host headers.")
+        if headers.origin is not None and not self._is_known(headers.origin):
             return Refused(403, "Pages of other hosts may not use what runs on this machine.")
-        host = host.lower()
+        host = headers.hosts[0].lower()
         if named := _NAMED.fullmatch(host):
             return self._of(named[1], "")
         if not _LOOPBACK.fullmatch(host):
             return Refused(421, "No web function here has this host name.")
-        first = _FIRST.match(scope["raw_path"])
+        first = _FIRST.match(raw_path)
         if first is None:
             return Refused(404, "There is no web function at this URL.")
         return self._of(first[1], f"/{first[1].decode()}")

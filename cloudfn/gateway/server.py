@@ -10,7 +10,7 @@ import resource
 import socket
 import time
 from email.utils import formatdate
-from typing import Any, Callable
+from typing import TYPE_CHECKING
 
 from uvicorn import Config
 from uvicorn.server import ServerState
@@ -19,17 +19,27 @@ from cloudfn.gateway import limits
 from cloudfn.gateway.protocol import HttpProtocol, WebSocketProtocol
 from cloudfn.gateway.sockets import bind as bind
 
+if TYPE_CHECKING:
+    from cloudfn.gateway.app import Gateway
+
 _LOOK = 5.0  # seconds between looks at slow clients
+
+
+class State(ServerState):
+    """`date_line`: of every answer; renewed every second."""
+
+    date_line = b""
 
 
 class Server:
     """Everything on one running loop.
 
     Args:
-        app: the ASGI application.
+        app: what answers.
     """
 
-    def __init__(self, app: Callable[..., Any]) -> None:
+    def __init__(self, app: Gateway) -> None:
+        self._app = app
         self._config = Config(
             app,
             http=HttpProtocol,
@@ -47,7 +57,7 @@ class Server:
             ws_ping_timeout=limits.PING_SECONDS,
         )
         self._config.load()
-        self.state = ServerState()
+        self.state = State()
         self._servers: list[asyncio.Server] = []
         self._ticker: asyncio.Task[None] | None = None
 
@@ -63,7 +73,9 @@ class Server:
         return HttpProtocol(config=self._config, server_state=self.state, app_state={})
 
     def _date(self) -> None:
-        self.state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
+        date = formatdate(time.time(), usegmt=True).encode()
+        self.state.default_headers = [(b"date", date)]
+        self.state.date_line = b"date: %b\r\n" % date
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -83,6 +95,7 @@ class Server:
             server.close()
         for connection in list(self.state.connections):
             connection.shutdown()
+        self._app.make_tasks()
         deadline = time.monotonic() + patience
         while self.state.tasks and (rest := deadline - time.monotonic()) > 0:
             await asyncio.wait(list(self.state.tasks), timeout=rest)

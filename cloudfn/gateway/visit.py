@@ -12,7 +12,7 @@ from cloudfn.hop_by_hop import HOP_BY_HOP
 if TYPE_CHECKING:
     from cloudfn.client.exchange import Exchange
     from cloudfn.gateway.answers import Answer
-    from cloudfn.gateway.request import Request
+    from cloudfn.gateway.request import Headers
 
 Event = dict[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -38,7 +38,7 @@ class Visit(ABC):
     Attributes:
         status: that the client got; 499 where it went away before, as nginx has it.
         received, sent: bytes of bodies.
-        call: id of the function's call.
+        call_id: id of the function's call.
         error: class of what went wrong.
     """
 
@@ -48,7 +48,7 @@ class Visit(ABC):
         self.status = 499
         self.received = 0
         self.sent = 0
-        self.call = ""
+        self.call_id = ""
         self.error = ""
         self._receive = receive
         self._send = send
@@ -59,7 +59,7 @@ class Visit(ABC):
         """Answer by ourselves; where the answer has begun, break it off."""
 
     @abstractmethod
-    async def first_body(self, request: Request) -> tuple[bytes, bool]:
+    async def first_body(self, headers: Headers) -> tuple[bytes, bool]:
         """What there is of the body already, and whether more is to come. Raises `Gone`."""
 
     @abstractmethod
