@@ -219,20 +219,13 @@ def _load(content: memoryview | bytes) -> dict[str, Any]:
     return value
 
 
-def encode_request(
-    scope: Mapping[str, Any], body: bytes = b"", more_body: bool = False, headers: bytes | None = None
-) -> bytes:
+def encode_request(scope: Mapping[str, Any], body: bytes, more_body: bool) -> bytes:
     """The payload of an input: the request's scope, and what there is of its body.
-
-    Args:
-        headers: the scope's, by `encode_headers`, where the caller has them at hand.
 
     Raises:
         InvalidError: the scope has values that no ASGI server puts there.
     """
-    if headers is None:
-        headers = encode_headers(scope.get("headers", ()))
-    described = _describe(scope)
+    described, headers = _describe(scope), _headers_json(scope.get("headers", ()))
     return b"".join((_REQUEST.pack(more_body, len(described), len(headers)), described, headers, body))
 
 
@@ -265,8 +258,7 @@ def _scope_json(scope: Mapping[str, Any]) -> bytes:
         raise InvalidError(f"the scope of a web request is not plain: {error}") from None
 
 
-def encode_headers(headers: Any) -> bytes:
-    """The headers of a request. Raises `InvalidError` for what are no pairs of bytes."""
+def _headers_json(headers: Any) -> bytes:
     pairs = tuple(headers)
     try:
         return _known_headers_json(pairs)

@@ -66,7 +66,9 @@ class Segments:
         Args:
             shares: whoever gets the frame can open files of our folder.
         """
-        if buffers and shares and self.worth(buffers):
+        if not buffers:
+            return encode(type, body, **fields)
+        if shares and self.worth(buffers):
             table = self.put(body, buffers)
             if table is not None:
                 return encode(type, table, **{**fields, "count": 0})

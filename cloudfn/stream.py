@@ -12,6 +12,7 @@ from cloudfn.wire import Buffer, Frame, FrameReader
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
+_JOINED = 1 << 14  # bytes of several pieces that are cheaper to copy into one than to send as they are
 _MAX_PIECES = 512  # below every system's IOV_MAX
 
 
@@ -62,6 +63,8 @@ class FrameStream:
         if self.closed:
             return
         if not self._queue:
+            if len(pieces) > 1 and sum(map(len, pieces)) <= _JOINED:
+                pieces = (b"".join(pieces),)
             if len(pieces) == 1:  # the usual case, without a list of views
                 try:
                     sent = self.sock.send(pieces[0])

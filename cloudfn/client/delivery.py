@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Callable
 
 from cloudfn import wire
-from cloudfn.client.call import Call, Input, Outcome, cancelled_by_worker, failed
+from cloudfn.client.call import BaseCall, Input, Outcome, cancelled_by_worker, failed
 
 if TYPE_CHECKING:
     from cloudfn.client.lease import Lease
@@ -16,19 +16,21 @@ class Delivery:
     """Args:
         retry: has an input that failed run again; False when it may not.
         move: has an input run elsewhere that its worker gave up for no fault of the input's.
+        at_once: each input is a call of its own, so there is nothing to gather.
 
     Attributes:
         gathers: more results come at once, so that `flush` is called later.
         done, failed: inputs, since the start.
     """
 
-    def __init__(self, retry: Callable[[Input], bool], move: Callable[[Input], None]) -> None:
+    def __init__(self, retry: Callable[[Input], bool], move: Callable[[Input], None], at_once: bool) -> None:
         self.gathers = False
         self.done = 0
         self.failed = 0
         self._retry = retry
         self._move = move
-        self._results: dict[Call, list[tuple[int, Outcome]]] = {}  # by call, about to be delivered
+        self._at_once = at_once
+        self._results: dict[BaseCall, list[tuple[int, Outcome]]] = {}  # by call, about to be delivered
 
     def flush(self) -> None:
         """What ended well, all of it together: each time wakes up who waits."""
@@ -55,6 +57,9 @@ class Delivery:
         if frame.flags == wire.OK:
             self.done += 1
             outcome = Outcome(wire.OK, frame.body, frame.buffers)
+            if self._at_once:
+                item.call.deliver(((item.index, outcome),))
+                return
             self._results.setdefault(item.call, []).append((item.index, outcome))
         elif frame.flags == wire.ERROR and self._retry(item):
             return
@@ -69,7 +74,7 @@ class Delivery:
             self.finish(item, Outcome(frame.flags, frame.body, frame.buffers))
 
     def _take_many(self, lease: Lease, frame: Frame) -> None:
-        call: Call | None = None
+        call: BaseCall | None = None
         outcomes = []
         for offset, body in enumerate(wire.unpack_items(frame.body, frame.items)):
             item = lease.outstanding.pop((frame.call, frame.first + offset), None)

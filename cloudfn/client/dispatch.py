@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from cloudfn import wire
 from cloudfn.client.attach import attach
-from cloudfn.client.call import Call, Input, Outcome, failed
+from cloudfn.client.call import BaseCall, Input, Outcome, failed
 from cloudfn.client.death import LEFT, MAX_DEATHS, MAX_MOVES, death_error, is_blamed, once_error, ran, refusal_error
 from cloudfn.client.delivery import Delivery
 from cloudfn.client.demand import SPAWN_WORTH, wanted
@@ -66,7 +66,7 @@ class Dispatcher:
         self._review_timer: Any = None
         self._review_delay = _REVIEW
         self._linger_timer: Any = None
-        self._delivery = Delivery(self._retry, self._move)
+        self._delivery = Delivery(self._retry, self._move, at_once=spec.is_web)
         self._rests = Rests(self._loop, self._delivery, never=spec.is_web)
         self._spent = self._counted = 0.0  # seconds that so many inputs took, the older ones counting less and less
         self._moved = time.monotonic()  # when anything last went forward
@@ -143,7 +143,7 @@ class Dispatcher:
         if not self._retry(item):
             item.call.deliver([(item.index, outcome)])
 
-    def cancel(self, call: Call) -> None:
+    def cancel(self, call: BaseCall) -> None:
         """Drop a call's waiting inputs; the agent sees to those that run."""
         dropped = [item for item in (*self._pending, *self._delayed) if item.call is call]
         if dropped:
@@ -219,17 +219,17 @@ class Dispatcher:
         pending, stream = self._pending, lease.stream
         assert stream is not None
         frames: list[wire.Buffer] = []
-        calls: list[Call] = []
+        calls: list[BaseCall] = []
         while count > 0 and pending:
             first = pending.popleft()
             batch = [first]
             size = len(first.payload)
             while (
                 pending
+                and pending[0].call is first.call
                 and len(batch) < count
                 and not first.buffers
                 and size < _BATCH_BYTES
-                and pending[0].call is first.call
                 and pending[0].index == first.index + len(batch)
                 and pending[0].method == first.method
                 and not pending[0].buffers

@@ -62,6 +62,7 @@ class Lease:
         self.used = 0  # inputs sent
         self.outstanding: dict[tuple[int, int], Input] = {}
         self.mean: float | None = None  # seconds that an input takes, moving average
+        self._ahead: int | None = None  # what follows from it; None where it has changed
         self.last_answer = time.monotonic()
         self.recalled = False  # the agent wants it back
         self.asked_back = False  # we asked the worker for what it has not begun
@@ -93,10 +94,16 @@ class Lease:
             return self.capacity
         if self.capacity > 1 or self._extra:
             return self.capacity + self._extra
+        if self._ahead is None:
+            self._ahead = self._find_ahead()
+        return 1 + self._ahead
+
+    def _find_ahead(self) -> int:
+        """How many inputs may lie behind the one that runs."""
         if self.mean is None:
-            return 1
+            return 0
         target = min(max(_TARGET, _AHEAD * self.mean), _MAX_TARGET)
-        return 1 + min(_WEB_AHEAD if self._is_web else _MAX_WINDOW - 1, int(target / max(self.mean, 1e-6)))
+        return min(_WEB_AHEAD if self._is_web else _MAX_WINDOW - 1, int(target / max(self.mean, 1e-6)))
 
     def rest(self) -> float:
         """Seconds for which it may be left alone, since it has work for twice as long: results that come meanwhile are
@@ -108,7 +115,8 @@ class Lease:
 
     def room(self, now: float) -> int:
         """How many more inputs may be sent; behind an input that takes long, none."""
-        if self.outstanding and now - self.last_answer > self._patience():
+        silent = now - self.last_answer
+        if self.outstanding and silent > _WEB_STALL and silent > self._patience():
             self.stalled = True
         return self.window() - len(self.outstanding)
 
@@ -133,10 +141,11 @@ class Lease:
             self.last_answer = now
             self.stalled = False
         self._unacknowledged_frames += 1
-        self._unacknowledged += len(frame.body) + sum(map(len, frame.buffers))
+        self._unacknowledged += len(frame.body) + (sum(map(len, frame.buffers)) if frame.buffers else 0)
         if frame.type == wire.RESULT:
             mean = frame.ack * 1e-6 / max(frame.items, 1)
             self.mean = mean if self.mean is None else self.mean + (mean - self.mean) * 0.5
+            self._ahead = None
 
     def acknowledge(self) -> None:
         """Send an ACK frame when it is time for one; inputs carry acknowledgements, too."""
@@ -212,6 +221,7 @@ class Lease:
         self.seq = frame.seq
         micros = frame.ack * 1e-6
         self.mean = micros if self.mean is None else self.mean + (micros - self.mean) * 0.5
+        self._ahead = None
         size = len(frame.body) + sum(map(len, frame.buffers)) if frame.buffers else len(frame.body)
         if size > _ACK_BYTES and self.sock:
             try:

@@ -28,8 +28,10 @@ class Rests:
 
     def rest(self, lease: Lease) -> None:
         """Leave a worker alone while it has enough to do."""
+        if self._never:
+            return
         seconds, stream = lease.rest(), lease.stream
-        if not stream or lease.paused or self._never:
+        if not stream or lease.paused:
             return
         if not seconds:
             stream.start()

@@ -11,7 +11,6 @@ from collections import Counter
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, Mapping
 
-from cloudfn import asgi_message
 from cloudfn.exception import Error, ExecutionError, StartupTimeoutError
 from cloudfn.gateway import answers, limits, request
 from cloudfn.gateway.access_log import Access
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from cloudfn.client.session import Session
     from cloudfn.gateway.access_log import AccessLog
     from cloudfn.gateway.protocol import HttpProtocol
-    from cloudfn.gateway.request import Headers
+    from cloudfn.gateway.request import RequestHeaders
     from cloudfn.gateway.routes import Endpoint, Found, Routes, Version
     from cloudfn.gateway.tokens import TokenStore
     from cloudfn.gateway.visit import Receive, Send, Visit
@@ -55,7 +54,7 @@ class Gateway:
             visit = HttpVisit(scope, receive, send, self._listeners)
         else:
             visit = WebSocketVisit(scope, receive, send)
-        headers = request.Headers(scope["headers"])
+        headers = request.RequestHeaders(scope["headers"])
         found = self.routes.find(headers, scope["raw_path"])
         if isinstance(found, Refused):
             await visit.refuse(answers.Answer(found.status, found.text))
@@ -68,30 +67,41 @@ class Gateway:
 
     def begin(self, connection: HttpProtocol, cycle: Any) -> bool:
         """Have a worker asked at once, where there is nothing to wait for before. False: it needs `__call__`."""
-        scope = cycle.scope
-        headers = request.known(tuple(scope["headers"]))
-        found = self.routes.find(headers, scope["raw_path"])
-        if isinstance(found, Refused) or found.endpoint.requires_proxy_auth or headers.has_body:
+        asked = connection.asked
+        if asked is None or not asked.is_same(cycle.scope):
+            asked = connection.asked = self._understand(cycle.scope)
+        found = None if asked is None else self.routes.holder(asked.label)
+        if asked is None or found is None:
             return False
-        endpoint, backend, prefix = found
-        if self._flying[endpoint.label] >= limits.IN_FLIGHT:
+        endpoint, backend = found
+        if endpoint.requires_proxy_auth or self._flying[asked.label] >= limits.IN_FLIGHT:
             return False
-        with ExitStack() as stack:
+        try:
+            use = backend.using()
+            version = use.__enter__()
+        except Error:  # `__call__` says so
+            return False
+        session = version.open_session
+        if session is not None and session.runs_on(connection.loop):
+            visit = QuickVisit(connection, cycle, endpoint, use, self._end_quick, self._go_on)
             try:
-                use = backend.using()
-                session = stack.enter_context(use).open_session
-                if session is None or not session.runs_on(connection.loop):
-                    return False
-                told = request.scope_for_worker(scope, headers, prefix)
-                payload = asgi_message.encode_request(told, headers=headers.encoded)
-                visit = QuickVisit(connection, cycle, endpoint, use, self._end_quick, self._go_on)
-                visit.call = session.ask(endpoint.target, payload, visit)
-            except Error:  # `__call__` says so
-                return False
-            stack.pop_all()
-        self._flying[endpoint.label] += 1
-        self._listeners.add(visit)
-        return True
+                visit.call = session.ask(endpoint.target, asked.payload, visit)
+            except Error:  # it ended this moment, and `__call__` waits for another
+                pass
+            else:
+                self._flying[asked.label] += 1
+                self._listeners.add(visit)
+                return True
+        use.__exit__(None, None, None)
+        return False
+
+    def _understand(self, scope: Mapping[str, Any]) -> request.Asked | None:
+        """None for a request that needs more than to be passed on."""
+        headers = request.RequestHeaders(scope["headers"])
+        found = self.routes.find(headers, scope["raw_path"])
+        if isinstance(found, Refused) or headers.has_body:
+            return None
+        return request.Asked(scope, headers, found.endpoint.label, found.prefix)
 
     def _end_quick(self, visit: QuickVisit) -> None:
         self._listeners.remove(visit)
@@ -127,7 +137,7 @@ class Gateway:
             if not goes_on:
                 use.__exit__(None, None, None)
 
-    async def _serve(self, visit: Visit, found: Found, headers: Headers) -> None:
+    async def _serve(self, visit: Visit, found: Found, headers: RequestHeaders) -> None:
         endpoint, backend, prefix = found
         if endpoint.requires_proxy_auth and not self._lets_in(headers):
             await visit.refuse(answers.UNAUTHORIZED)
@@ -156,7 +166,7 @@ class Gateway:
         finally:
             self._flying[label] -= 1
 
-    def _lets_in(self, headers: Headers) -> bool:
+    def _lets_in(self, headers: RequestHeaders) -> bool:
         if headers.key is None or headers.secret is None:
             return False
         try:

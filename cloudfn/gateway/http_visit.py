@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cloudfn.client.exchange import Exchange
     from cloudfn.gateway.answers import Answer
     from cloudfn.gateway.quick_visit import QuickVisit
-    from cloudfn.gateway.request import Headers
+    from cloudfn.gateway.request import RequestHeaders
     from cloudfn.gateway.visit import Receive, Send
 
 _WATCH = 0.05  # seconds after which it is worth a task to hear of a client that goes away
@@ -80,7 +80,7 @@ class HttpVisit(Visit):
         self._unread = False
         return self
 
-    async def first_body(self, headers: Headers) -> tuple[bytes, bool]:
+    async def first_body(self, headers: RequestHeaders) -> tuple[bytes, bool]:
         if not headers.has_body:
             self._unread = False
             return b"", False

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from cloudfn.gateway import limits
 from cloudfn.gateway.cork import Cork
+
+if TYPE_CHECKING:
+    from cloudfn.gateway.request import Asked
 
 log = logging.getLogger("cloudfn.gateway")
 """Theirs would tell of query strings, which may hold secrets."""
@@ -24,7 +27,13 @@ class _TooLarge(Exception):
 
 
 class HttpProtocol(httptools_impl.HttpToolsProtocol):
-    """One connection."""
+    """One connection.
+
+    Attributes:
+        asked: its last request, where that may come again; kept by the gateway.
+    """
+
+    asked: Asked | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

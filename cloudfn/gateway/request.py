@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, Iterable, Mapping
 
 from cloudfn import asgi_message
@@ -15,10 +14,9 @@ _SECRETS = (b"modal-secret", b"cloudfn-secret")
 _SPECIAL = frozenset((*_KEYS, *_SECRETS, *HOP_BY_HOP, b"content-length", b"host", b"origin"))
 """Other headers that `Connection` names go on: by naming one, a client could take away what a proxy in front of us has
 added to tell who it is."""
-_REMEMBERED = 256
 
 
-class Headers:
+class RequestHeaders:
     """Args:
     headers: as the server made them, with names in lower case.
 
@@ -30,7 +28,7 @@ class Headers:
         origin: the last that it names.
     """
 
-    __slots__ = ("_encoded", "has_body", "hosts", "key", "origin", "passed", "secret")
+    __slots__ = ("has_body", "hosts", "key", "origin", "passed", "secret")
 
     def __init__(self, headers: Iterable[Header]) -> None:
         self.key: bytes | None = None
@@ -39,7 +37,6 @@ class Headers:
         self.hosts: list[bytes] = []
         self.origin: bytes | None = None
         self.passed: list[Header] = []
-        self._encoded: bytes | None = None
         for pair in headers:
             name = pair[0]
             if name not in _SPECIAL:
@@ -62,19 +59,36 @@ class Headers:
         else:
             self.has_body |= value != b"0"
 
-    @property
-    def encoded(self) -> bytes:
-        """`passed`, for `asgi_message.encode_request`."""
-        if self._encoded is None:
-            self._encoded = asgi_message.encode_headers(self.passed)
-        return self._encoded
+
+class Asked:
+    """A request without a body, ready to be passed on. Its connection remembers it: the same may come again, from a
+    page that polls, a health check, a program in a loop.
+
+    Args:
+        label: of the function.
+        prefix: see `scope_for_worker`.
+
+    Raises:
+        InvalidError: see `asgi_message.encode_request`.
+    """
+
+    __slots__ = ("_head", "label", "payload")
+
+    def __init__(self, scope: Mapping[str, Any], headers: RequestHeaders, label: str, prefix: str) -> None:
+        self._head = _head(scope)
+        self.label = label
+        self.payload = asgi_message.encode_request(scope_for_worker(scope, headers, prefix), b"", False)
+
+    def is_same(self, scope: Mapping[str, Any]) -> bool:
+        """A request of the same connection asks for the same."""
+        return self._head == _head(scope)
 
 
-known = lru_cache(_REMEMBERED)(Headers)
-"""Headers that are a tuple: most clients send the same ones again and again."""
+def _head(scope: Mapping[str, Any]) -> tuple[Any, ...]:
+    return scope["raw_path"], scope["query_string"], scope["method"], scope["http_version"], scope["headers"]
 
 
-def scope_for_worker(scope: Mapping[str, Any], headers: Headers, prefix: str) -> dict[str, Any]:
+def scope_for_worker(scope: Mapping[str, Any], headers: RequestHeaders, prefix: str) -> dict[str, Any]:
     """What the worker is told.
 
     Args:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from cloudfn.client.session import Session
-    from cloudfn.gateway.request import Headers
+    from cloudfn.gateway.request import RequestHeaders
     from cloudfn.spec import FunctionSpec
 
 SUFFIX = "localhost"  # RFC 6761, section 6.3: every name below it is this machine
@@ -145,10 +145,14 @@ class Routes:
     def remove(self, app: str) -> None:
         self._by_label = {label: entry for label, entry in self._by_label.items() if entry[0].app != app}
 
+    def holder(self, label: str) -> tuple[Endpoint, Backend] | None:
+        """Who has a label now."""
+        return self._by_label.get(label)
+
     def of(self, app: str) -> list[Endpoint]:
         return [endpoint for endpoint, _ in self._by_label.values() if endpoint.app == app]
 
-    def find(self, headers: Headers, raw_path: bytes) -> Found | Refused:
+    def find(self, headers: RequestHeaders, raw_path: bytes) -> Found | Refused:
         """Who answers a request."""
         if not headers.hosts:
             return Refused(400, "The request has no Host header.")

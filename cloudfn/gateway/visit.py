@@ -12,7 +12,7 @@ from cloudfn.hop_by_hop import HOP_BY_HOP
 if TYPE_CHECKING:
     from cloudfn.client.exchange import Exchange
     from cloudfn.gateway.answers import Answer
-    from cloudfn.gateway.request import Headers
+    from cloudfn.gateway.request import RequestHeaders
 
 Event = dict[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -59,7 +59,7 @@ class Visit(ABC):
         """Answer by ourselves; where the answer has begun, break it off."""
 
     @abstractmethod
-    async def first_body(self, headers: Headers) -> tuple[bytes, bool]:
+    async def first_body(self, headers: RequestHeaders) -> tuple[bytes, bool]:
         """What there is of the body already, and whether more is to come. Raises `Gone`."""
 
     @abstractmethod

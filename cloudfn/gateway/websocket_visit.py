@@ -13,7 +13,7 @@ from cloudfn.gateway.visit import BadAnswer, Event, Visit, check_headers, check_
 if TYPE_CHECKING:
     from cloudfn.client.exchange import Exchange
     from cloudfn.gateway.answers import Answer
-    from cloudfn.gateway.request import Headers
+    from cloudfn.gateway.request import RequestHeaders
 
 _GRACE = 10.0  # seconds for an app to end after its client has gone, or after it has closed
 _NORMAL, _INTERNAL_ERROR, _SERVICE_RESTART = 1000, 1011, 1012  # RFC 6455 section 7.4.1, and its registry at IANA
@@ -37,7 +37,7 @@ class WebSocketVisit(Visit):
             await self._say({"type": _BODY, "body": answer.text.encode()})
         self._closed = True
 
-    async def first_body(self, headers: Headers) -> tuple[bytes, bool]:
+    async def first_body(self, headers: RequestHeaders) -> tuple[bytes, bool]:
         await self._receive()  # websocket.connect, which the worker makes by itself
         return b"", False
 

@@ -9,7 +9,7 @@ import pytest
 
 from cloudfn.client.target import Target
 from cloudfn.exception import AlreadyExistsError, InvalidError
-from cloudfn.gateway.request import Headers
+from cloudfn.gateway.request import RequestHeaders
 from cloudfn.gateway.routes import Endpoint, Found, Refused, Routes, endpoints
 from cloudfn.spec import CodeSpec, FunctionSpec, MethodSpec, WebSpec
 
@@ -38,7 +38,7 @@ def routes() -> Routes:
 def find(routes: Routes, host: str | None, path: str = "/", **headers: str) -> Found | Refused:
     pairs = [(b"host", host.encode())] if host is not None else []
     pairs += [(name.encode(), value.encode()) for name, value in headers.items()]
-    return routes.find(Headers(pairs), path.encode())
+    return routes.find(RequestHeaders(pairs), path.encode())
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_refused(routes: Routes, host: str | None, path: str, status: int) -> No
 
 def test_two_hosts_are_refused(routes: Routes) -> None:
     pairs = [(b"host", b"localhost"), (b"host", b"cart.localhost")]
-    assert routes.find(Headers(pairs), b"/cart")[0] == 400
+    assert routes.find(RequestHeaders(pairs), b"/cart")[0] == 400
 
 
 @pytest.mark.parametrize(
