@@ -14,7 +14,6 @@ import socket
 import sys
 import threading
 import time
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, AsyncIterator, Callable, Iterator, Sequence
@@ -169,6 +168,9 @@ class Running:
     def on_this_thread(self) -> AbstractContextManager[None]:
         return self.worker.on_this_thread(self)
 
+    async def in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return await self.worker.in_thread(self, function, *args, **kwargs)
+
 
 class LoopWorker:
     """Serves any number of leases until told to stop."""
@@ -181,8 +183,7 @@ class LoopWorker:
         self._encoder = Encoder()
         self._leases: dict[str, LoopLease] = {}
         self._inputs: dict[tuple[str, int, int], Running] = {}
-        self._waiting: deque[list[Running]] = deque()  # for room
-        self._tasks: set[asyncio.Task[None]] = set()  # that take room, `max_inputs` at most
+        self._room = asyncio.Semaphore(work.spec.scaling.max_inputs)
         self._begun: dict[Running, None] = {}  # the oldest first
         self._timer: asyncio.TimerHandle | None = None  # of the oldest request's timeout
         self._batches: dict[int, list[Running]] = {}
@@ -302,25 +303,10 @@ class LoopWorker:
             self._start([running])
 
     def _start(self, batch: list[Running]) -> None:
-        """Have inputs run in one call, now or when there is room."""
-        if len(self._tasks) >= self._work.spec.scaling.max_inputs:
-            self._waiting.append(batch)
-            return
+        """Have inputs run in one call, once there is room."""
         task = self.loop.create_task(self._serve(batch))
-        self._tasks.add(task)
         for running in batch:
             running.task = task
-
-    def _make_room(self, task: asyncio.Task[None] | None) -> None:
-        """This task has ended, or never will begin. Idempotent."""
-        if task not in self._tasks:
-            return
-        self._tasks.remove(task)
-        while self._waiting:
-            batch = [running for running in self._waiting.popleft() if running.key in self._inputs]
-            if batch:  # else they were cancelled, or given back
-                self._start(batch)
-                return
 
     def _add_to_batch(self, running: Running, method: MethodSpec) -> None:
         number = running.job.method
@@ -363,21 +349,14 @@ class LoopWorker:
             if not running.entered:  # nothing of it will ever run, not even what would answer
                 for other in [other for other in self._inputs.values() if other.task is running.task]:
                     self._answer_cancelled(other)
-                self._make_room(running.task)
-        else:  # it waits for room, or in a batch
-            if self._gathers(running):
-                self._batches[running.job.method].remove(running)
+        else:  # it waits in a batch
+            self._batches.get(running.job.method, [running]).remove(running)
             self._answer_cancelled(running)
-
-    def _gathers(self, running: Running) -> bool:
-        """It waits for others, to run in one call with them."""
-        return running in self._batches.get(running.job.method, ())
 
     def _give_back(self, lease: LoopLease) -> None:
         """Return every input that is not begun, also those that the kernel still holds."""
         lease.drain()
-        ours = [running for running in self._inputs.values() if running.lease is lease]
-        waiting = [running for running in ours if running.started is None and not self._gathers(running)]
+        waiting = [r for r in self._inputs.values() if r.lease is lease and r.started is None and r.task]
         for running in waiting:
             self._forget(running)
         lease.give_back([(r.job.call, r.job.input) for r in waiting], asked=True)
@@ -386,8 +365,6 @@ class LoopWorker:
         self._inputs.pop(running.key, None)
         if running.task:
             running.task.cancel()
-            if not running.entered:
-                self._make_room(running.task)
 
     # -- what runs
 
@@ -396,11 +373,14 @@ class LoopWorker:
         for running in batch:
             running.entered = True
         try:
-            self._begin(batch)
+            await self._room.acquire()  # not `async with`, which makes two coroutines more
+            started = time.monotonic()
+            self._begin(batch, started)
             try:
                 await self._run(batch)
             finally:
                 self._end(batch)
+                self._room.release()
         except (asyncio.CancelledError, InputCancellation):
             for running in batch:
                 if self._inputs.get(running.key) is running:
@@ -410,11 +390,9 @@ class LoopWorker:
             for running in batch:
                 running.lease.send_error(running.job, error, micros)
         finally:
-            task = batch[0].task
             for running in batch:
                 self._inputs.pop(running.key, None)
                 running.conversation = running.task = None  # circles would wait for the garbage collector
-            self._make_room(task)
 
     def _answer_cancelled(self, running: Running) -> None:
         self._inputs.pop(running.key, None)
@@ -474,7 +452,7 @@ class LoopWorker:
     async def _answer(self, running: Running, method: MethodSpec, started: float) -> None:
         """A web request."""
         assert running.conversation and self._work.web
-        web_apps.interruptible.set(running.on_this_thread)
+        web_apps.request.set(running)
         lifespan = self._work.web.by_method[method.name]
         if self._timer is None:
             self._timer = self.loop.call_later(self._work.spec.timeout, self._look_at_time)
@@ -516,7 +494,7 @@ class LoopWorker:
     async def _value(self, running: Running, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if inspect.iscoroutinefunction(function):
             return await function(*args, **kwargs)
-        value = await self._in_thread(running, function, *args, **kwargs)
+        value = await self.in_thread(running, function, *args, **kwargs)
         return await value if inspect.isawaitable(value) else value
 
     async def _items(
@@ -527,10 +505,10 @@ class LoopWorker:
                 yield item
             return
         iterator = iter(function(*args, **kwargs))
-        while (item := await self._in_thread(running, next, iterator, _DONE)) is not _DONE:
+        while (item := await self.in_thread(running, next, iterator, _DONE)) is not _DONE:
             yield item
 
-    async def _in_thread(self, running: Running, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    async def in_thread(self, running: Running, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         context = contextvars.copy_context()
 
         def call() -> Any:
@@ -552,8 +530,7 @@ class LoopWorker:
 
     # -- what the agent sees
 
-    def _begin(self, batch: list[Running]) -> None:
-        now = time.monotonic()
+    def _begin(self, batch: list[Running], now: float) -> None:
         if not self._begun:
             self._busy_since = now
         for running in batch:

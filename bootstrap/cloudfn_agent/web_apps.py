@@ -7,9 +7,9 @@ import functools
 import inspect
 import re
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any, Callable
+from typing import Any, Callable, Protocol
 
 from cloudfn.definition import Definition
 from cloudfn.exception import InvalidError, InvalidTypeError
@@ -21,8 +21,19 @@ from cloudfn_agent.work import is_own_code
 _MACHINERY = re.compile(r"site-packages/(fastapi|starlette|anyio|a2wsgi)/|concurrent/futures/")
 _THREADS = 40  # what anyio allows by itself
 
-interruptible: ContextVar[Callable[[], AbstractContextManager[None]]] = ContextVar("interruptible", default=nullcontext)
-"""Of the request at hand: within it the current thread is interrupted when the request is cancelled."""
+
+class Request(Protocol):
+    """One that is being answered."""
+
+    def on_this_thread(self) -> AbstractContextManager[None]:
+        """Within it the current thread is interrupted when the request is cancelled."""
+
+    async def in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function in a thread, which is interrupted when the request is cancelled."""
+
+
+request: ContextVar[Request] = ContextVar("request")
+"""The one at hand."""
 
 
 def is_machinery(filename: str) -> bool:
@@ -98,25 +109,40 @@ def make(name: str, web: WebSpec, function: Callable[..., Any], spec: FunctionSp
 
 def _fastapi(name: str, web: WebSpec, function: Callable[..., Any], spec: FunctionSpec) -> ASGIApp:
     from fastapi import FastAPI
-    from fastapi.middleware.cors import CORSMiddleware
+
+    from cloudfn_agent.web_cors import AnyOrigin
 
     app: Any = FastAPI(title=name, openapi_url="/openapi.json" if web.docs else None)
-    # Not with credentials: a page of another site must not act with the cookies of whoever looks at it.
-    app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
-    app.add_api_route("/", _interruptible(function), methods=[web.method])
+    app.add_middleware(AnyOrigin)
+    app.add_api_route("/", _handler(function), methods=[web.method])
     return app  # type: ignore[no-any-return]
 
 
-def _interruptible(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The handler, so that a cancelled request interrupts the thread that FastAPI runs it in."""
-    if inspect.iscoroutinefunction(function):
+def _handler(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The handler, so that a cancelled request interrupts the thread of a synchronous one. It is our thread: FastAPI's
+    way into one takes the event loop twice as many turns, and goes there again to check what was returned."""
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         return function
+    if inspect.isgeneratorfunction(function):
+        return _interruptible(function)
 
     @functools.wraps(function)
+    async def handler(*args: Any, **kwargs: Any) -> Any:
+        return await request.get().in_thread(function, *args, **kwargs)
+
+    return _with_signature(handler, function)
+
+
+def _interruptible(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
     def handler(*args: Any, **kwargs: Any) -> Any:
-        with interruptible.get()():
+        with request.get().on_this_thread():
             return function(*args, **kwargs)
 
+    return _with_signature(handler, function)
+
+
+def _with_signature(handler: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
     try:  # FastAPI would look up the names of annotations that are strings in this module
         handler.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
     except NameError:  # of something that only a type checker imports
@@ -135,7 +161,7 @@ def _wsgi(name: str, web: WebSpec, function: Callable[..., Any], spec: FunctionS
     app = _called(name, "WSGI", function)
 
     def interruptible_app(environ: Any, start_response: Any) -> Any:
-        with interruptible.get()():
+        with request.get().on_this_thread():
             answer = app(environ, start_response)
             try:
                 yield from answer
@@ -166,7 +192,9 @@ def _server(name: str, web: WebSpec, function: Callable[..., Any], spec: Functio
 
 
 def _import_fastapi() -> None:
-    import fastapi.middleware.cors  # noqa: F401
+    import fastapi  # noqa: F401
+
+    import cloudfn_agent.web_cors  # noqa: F401
 
 
 def _import_a2wsgi() -> None:
