@@ -349,7 +349,7 @@ class LoopWorker:
             if not running.entered:  # nothing of it will ever run, not even what would answer
                 for other in [other for other in self._inputs.values() if other.task is running.task]:
                     self._answer_cancelled(other)
-        else:  # it waits in a batch
+        elif self._inputs.get(running.key) is running:  # it waits in a batch
             self._batches.get(running.job.method, [running]).remove(running)
             self._answer_cancelled(running)
 
@@ -414,12 +414,12 @@ class LoopWorker:
     async def _run(self, batch: list[Running]) -> None:
         job = batch[0].job
         method, function = self._methods[job.method]
-        title = self._work.title(method)
         started = batch[0].started or time.monotonic()
         execution.running.set(InputContext(job.call, job.input))
         if method.web:
             await self._answer(batch[0], method, started)
             return
+        title = self._work.title(method)
         args: Any
         kwargs: Any
         value: Any

@@ -129,7 +129,8 @@ class Conversation:
         scope["state"] = dict(state)
         try:
             await app(scope, self._receive, self._send)
-            await self._complete()
+            if not self._finished:
+                await self._complete()
         except Exception as error:
             if self._gone and type(error).__name__ in _DISCONNECTS:
                 return b""
@@ -173,6 +174,7 @@ class Conversation:
         if self._gone or self._over:
             return
         self._check_order(event)
+        is_start = event["type"] in _STARTS
         for data in asgi_message.encode(event):
             while self._sent - self._credit >= WINDOW and not self._gone:
                 self._flush()
@@ -182,10 +184,10 @@ class Conversation:
             self._sent += len(data) + COST
             self._held_bytes += len(data)
             self._held.append(data)
-            self._shown |= event["type"] not in _STARTS
+            self._shown |= not is_start
             if self._held_bytes >= _FLUSH_BYTES:
                 self._flush()
-        if self._held and not self._flush_due and event["type"] not in _STARTS:
+        if self._held and not self._flush_due and not is_start:
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
@@ -214,7 +216,7 @@ class Conversation:
 
     async def _complete(self) -> None:
         """The app has returned: its answer must be whole."""
-        if self._finished or self._gone:
+        if self._gone:
             return
         if self._is_http or not self._started or self._next_body:
             raise ExecutionError("the web function returned without a complete answer")

@@ -257,6 +257,23 @@ def test_head_and_expect(client: httpx.Client) -> None:
         assert b"3 ba7816bf" in sock.makefile("rb").read()
 
 
+def test_requests_that_do_not_wait_for_answers_get_them_in_order(tmp_path: Path) -> None:
+    """The first takes long, so that it gets a task; the others do not."""
+    place = tmp_path / "held"
+    place.mkdir()
+    parts = urlsplit(url())
+    wanted = [f"/held?{place}", "/hello", "/status?404", "/scope"]
+    keeps = "".join(f"GET {parts.path}{path} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n" for path in wanted)
+    with connect(url()) as sock:
+        sock.sendall(keeps.encode() + head(url(), path="/hello"))
+        wait_for(place / "runs")
+        put(place / "release")
+        answer = read(sock).text
+    statuses = [line.split(b" ")[1] for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+    assert statuses == [b"200", b"200", b"404", b"200", b"200"]
+    assert answer.index(b"released") < answer.index(b"hello") < answer.index(b"raw_path") < answer.rindex(b"hello")
+
+
 def test_many_requests_on_one_connection(client: httpx.Client) -> None:
     assert {client.get(url(path="/hello")).text for _ in range(50)} == {"hello"}
     pipelined = head(url(), path="/hello").replace(b"Connection: close\r\n", b"") * 3 + head(url(), path="/hello")

@@ -127,6 +127,9 @@ def test_pages_of_other_sites_may_ask_but_not_with_cookies():
     answer = ask(Model().shout, url="/?prompt=a", headers={"origin": "https://elsewhere.example", "cookie": "a=b"})
     assert answer.headers["access-control-allow-origin"] == "*"
     assert "access-control-allow-credentials" not in answer.headers
+    answer = ask(Model().shout, url="/?prompt=a")
+    assert answer.headers["vary"] == "Origin", "a cache must not give this one to a page"
+    assert "access-control-allow-origin" not in answer.headers
 
 
 def test_their_own_errors():
