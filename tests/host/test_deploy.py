@@ -103,7 +103,7 @@ def double_small(x: int) -> int:
 
 @pytest.fixture
 def shop(host: HostOfTest) -> HostOfTest:
-    cloudfn.client.current.secret_store().create("kept", {"KEPT": "value"})
+    cloudfn.client.current.secret_store("shop").create("kept", {"KEPT": "value"})
     app.deploy()
     return host
 

@@ -197,7 +197,7 @@ def test_a_bucket_of_a_deployed_app(host: HostOfTest, server: BucketServer) -> N
     keys = server.user("ann", "s3:*")
     server.lock()
     wrong = secrets.token_hex(20)
-    current.secret_store().create("bucket-keys", {**keys, "AWS_SECRET_ACCESS_KEY": wrong})
+    current.secret_store("reports").create("bucket-keys", {**keys, "AWS_SECRET_ACCESS_KEY": wrong})
     secret = cloudfn.Secret.from_name("bucket-keys")
     bucket = cloudfn.CloudBucketMount("reports", bucket_endpoint_url=server.url, secret=secret)
     reports = App("reports")
@@ -212,7 +212,7 @@ def test_a_bucket_of_a_deployed_app(host: HostOfTest, server: BucketServer) -> N
     with pytest.raises(StartupError) as caught:
         f.spawn("june.txt", "sunny").get(timeout=120)
     assert isinstance(caught.value.__cause__, AuthError)
-    current.secret_store().create("bucket-keys", keys, force=True)
+    current.secret_store("reports").create("bucket-keys", keys, force=True)
     host.place.stop(60.0)
     assert f.spawn("june.txt", "sunny").get(timeout=120) == ["june.txt", "may.txt"]
     kill_agent(host)
