@@ -7,7 +7,8 @@ import binascii
 import hashlib
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Callable, Mapping
 
 from cloudfn.exception import InvalidError
 
@@ -21,6 +22,23 @@ _ED25519_BYTES = 51  # of the whole: two lengths, the type's name, 32 bytes of k
 
 
 @dataclass(frozen=True)
+class Ticket:
+    """Lets one connection in.
+
+    Attributes:
+        environment: variables for the `Destination.proxy`, such as a token: command lines are for everybody to see,
+            environments are not.
+        give_back: called once, when the connection has ended or did not come to be. It may wait for a service, and
+            raises nothing.
+        hint: what to look at where nothing comes through: the proxy's own words go nowhere.
+    """
+
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    give_back: Callable[[], None] | None = None
+    hint: str = ""
+
+
+@dataclass(frozen=True)
 class Destination:
     """A machine that answers SSH. All of it is checked here, because it goes into command lines and files.
 
@@ -31,6 +49,8 @@ class Destination:
         port: of its SSH server.
         user: to log in as.
         proxy: command, as words, whose standard input and output are the connection; () connects directly.
+        ticket: asked before each connection for what lets it in. It may wait for a service, and raise
+            `ConnectionError` where another attempt may help.
         door: host and port of the agent's door, seen from the machine.
 
     Raises:
@@ -43,6 +63,7 @@ class Destination:
     port: int = 22
     user: str = "cloudfn"
     proxy: tuple[str, ...] = ()
+    ticket: Callable[[], Ticket] = field(default=Ticket, compare=False, repr=False)
     door: tuple[str, int] = DOOR
 
     def __post_init__(self) -> None:

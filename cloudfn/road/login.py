@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from cloudfn.exception import NotFoundError
 from cloudfn.road import ssh_options
 from cloudfn.road.destination import Destination
 from cloudfn.road.identity import Identity
-from cloudfn.road.tunnel import ALIVE_COUNT, ALIVE_INTERVAL, new_folder, remove_folder
+from cloudfn.road.tunnel import ALIVE_COUNT, ALIVE_INTERVAL, give_back, new_folder, remove_folder
 
 
 def login(destination: Destination, identity: Identity, command: Sequence[str] = (), *, terminal: bool = False) -> int:
@@ -45,6 +46,10 @@ def login(destination: Destination, identity: Identity, command: Sequence[str] =
         words += ["--", ssh_options.host(destination)]
         if command:
             words.append(shlex.join(command))
-        return subprocess.call(words)
+        ticket = destination.ticket()
+        try:
+            return subprocess.call(words, env={**os.environ, **ticket.environment})
+        finally:
+            give_back(ticket)
     finally:
         remove_folder(folder)

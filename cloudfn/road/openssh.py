@@ -14,7 +14,17 @@ from cloudfn.exception import AuthError, ConnectionError, Error, InvalidError
 from cloudfn.road import ssh_options
 from cloudfn.road.destination import Destination
 from cloudfn.road.identity import Identity
-from cloudfn.road.tunnel import ALIVE_COUNT, ALIVE_INTERVAL, OnCut, Refused, Road, Tunnel, new_folder, remove_folder
+from cloudfn.road.tunnel import (
+    ALIVE_COUNT,
+    ALIVE_INTERVAL,
+    OnCut,
+    Refused,
+    Road,
+    Tunnel,
+    give_back,
+    new_folder,
+    remove_folder,
+)
 
 # A shell that says which process it started, and ends that when its own standard input ends: with us, however we end.
 # (A signal on the parent's death, as Linux has it, comes already when the thread ends that started the process.)
@@ -89,6 +99,7 @@ class OpenSSHTunnel(Tunnel):
     """
 
     pid = 0
+    _ended = False
 
     def __init__(
         self, road: OpenSSHRoad, destination: Destination, folder: Path, on_cut: OnCut, deadline: float
@@ -100,6 +111,7 @@ class OpenSSHTunnel(Tunnel):
         self._closing = threading.Event()
         self._lock = threading.Lock()
         command = road.command(destination, folder)
+        self._ticket = destination.ticket()
         try:
             with (folder / "log").open("wb") as log:
                 self._process = subprocess.Popen(
@@ -107,9 +119,11 @@ class OpenSSHTunnel(Tunnel):
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
+                    env={**os.environ, **self._ticket.environment},
                     start_new_session=True,  # Ctrl-C in the terminal is ours alone
                 )
         except OSError as error:
+            give_back(self._ticket)
             raise ConnectionError(f"ssh cannot be started: {error}") from error
         try:
             self._await_socket(deadline)
@@ -133,7 +147,8 @@ class OpenSSHTunnel(Tunnel):
         while f"\n{_UP}\n".encode() not in said:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([out], [], [], left)[0]:
-                raise ConnectionError(f"{self.destination.name} does not answer by SSH in time. {self._log()}".strip())
+                words = f"{self.destination.name} does not answer by SSH in time. {self._log()}".strip()
+                raise ConnectionError(words, hint=self._ticket.hint)
             part = os.read(out, 4096)
             if not part:
                 self._process.wait()
@@ -168,7 +183,9 @@ class OpenSSHTunnel(Tunnel):
                 f"ssh does not work here: {said}",
                 hint=f"Mend the configuration of ssh, or pass it over: {ssh_options.CONFIG_VARIABLE}=none",
             )
-        return ConnectionError(f"no SSH to {where.name}: {said or f'ssh ended ({self._process.returncode})'}")
+        return ConnectionError(
+            f"no SSH to {where.name}: {said or f'ssh ended ({self._process.returncode})'}", hint=self._ticket.hint
+        )
 
     def _watch(self) -> None:
         self._process.wait()
@@ -192,3 +209,6 @@ class OpenSSHTunnel(Tunnel):
             if process.stdout is not None:
                 process.stdout.close()
             remove_folder(self._folder)
+            if not self._ended:
+                self._ended = True
+                give_back(self._ticket)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import paramiko
 
 from cloudfn.exception import AuthError, ConnectionError
 from cloudfn.road.destination import KEY_TYPE, Destination, canonical
 from cloudfn.road.ssh_options import CONNECT_TIMEOUT
-from cloudfn.road.tunnel import ALIVE_COUNT, OnCut, Refused, Road, Tunnel, new_folder, remove_folder
+from cloudfn.road.tunnel import ALIVE_COUNT, OnCut, Refused, Road, Tunnel, give_back, new_folder, remove_folder
 
 _WINDOW = 1 << 24  # bytes that may be on their way in a channel
 _PACKET = 1 << 15  # what every server takes
 _READ = 1 << 16
+_END_PATIENCE = 5.0  # seconds for a proxy command to end when it is told to
 
 
 class ParamikoRoad(Road):
@@ -36,11 +38,11 @@ class ParamikoRoad(Road):
             raise
 
     def _transport(self, destination: Destination, deadline: float) -> paramiko.Transport:
-        where = destination.name
+        where, hint = destination.name, ""
         try:
-            transport = paramiko.Transport(
-                _dial(destination, deadline), default_window_size=_WINDOW, default_max_packet_size=_PACKET
-            )
+            sock = _dial(destination, deadline)
+            hint = sock.ticket.hint if isinstance(sock, _Proxied) else ""
+            transport = paramiko.Transport(sock, default_window_size=_WINDOW, default_max_packet_size=_PACKET)
         except (OSError, paramiko.SSHException) as error:
             raise ConnectionError(f"no SSH to {where}: {error}") from error
         try:
@@ -65,23 +67,60 @@ class ParamikoRoad(Road):
             ) from error
         except (OSError, EOFError, paramiko.SSHException) as error:
             transport.close()
-            raise ConnectionError(f"no SSH to {where}: {error or 'the connection was closed'}") from error
+            raise ConnectionError(f"no SSH to {where}: {error or 'the connection was closed'}", hint=hint) from error
         except BaseException:
             transport.close()
             raise
         return transport
 
 
-def _dial(destination: Destination, deadline: float) -> Any:
+def _dial(destination: Destination, deadline: float) -> socket.socket:
     if destination.proxy:
-        import shlex
-
-        return paramiko.ProxyCommand(shlex.join(destination.proxy))
+        return _Proxied(destination)
     timeout = min(CONNECT_TIMEOUT, max(deadline - time.monotonic(), 0.1))
     sock = socket.create_connection((destination.address, destination.port), timeout)
     sock.settimeout(None)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
+
+
+class _Proxied(socket.socket):
+    """A connection whose other end is a proxy command, which ends with it.
+
+    `paramiko.ProxyCommand` knows no environment, and never notices that the command has ended.
+    """
+
+    def __init__(self, destination: Destination) -> None:
+        self._closing = threading.Lock()
+        ours, theirs = socket.socketpair()
+        super().__init__(fileno=ours.detach())
+        with theirs:
+            self.ticket = destination.ticket()
+            try:
+                self._process = subprocess.Popen(
+                    list(destination.proxy),
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=subprocess.DEVNULL,
+                    env={**os.environ, **self.ticket.environment},
+                    start_new_session=True,  # Ctrl-C in the terminal is ours alone
+                )
+            except OSError:
+                give_back(self.ticket)
+                raise
+
+    def close(self) -> None:
+        with self._closing:
+            if self.fileno() < 0:
+                return
+            super().close()
+        give_back(self.ticket)
+        self._process.terminate()
+        try:
+            self._process.wait(_END_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 class ParamikoTunnel(Tunnel):
@@ -174,10 +213,17 @@ class ParamikoTunnel(Tunnel):
                 far.sendall(data)
             far.shutdown_write()
         except (OSError, EOFError):  # one of the two has ended
-            far.close()
+            _hang_up(far)
         back.join()
-        far.close()
+        _hang_up(far)
         near.close()
+
+
+def _hang_up(far: paramiko.Channel) -> None:
+    try:
+        far.close()
+    except (OSError, EOFError):  # the connection has ended under it
+        pass
 
 
 def _pump_back(far: paramiko.Channel, near: socket.socket) -> None:
@@ -185,7 +231,7 @@ def _pump_back(far: paramiko.Channel, near: socket.socket) -> None:
         while data := far.recv(_READ):
             near.sendall(data)
     except (OSError, EOFError):
-        far.close()
+        _hang_up(far)
     try:
         near.shutdown(socket.SHUT_RDWR if far.closed else socket.SHUT_WR)
     except OSError:  # it is gone

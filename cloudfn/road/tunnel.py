@@ -15,7 +15,7 @@ from typing import Callable
 
 from cloudfn import head
 from cloudfn.exception import AuthError, ConnectionError, NotFoundError, ProtocolError
-from cloudfn.road.destination import Destination
+from cloudfn.road.destination import Destination, Ticket
 from cloudfn.road.identity import Identity
 
 OnCut = Callable[[str], None]
@@ -159,6 +159,16 @@ def choose(identity: Identity) -> Road:
             hint="Install OpenSSH's (on Debian: apt-get install openssh-client), or: pip install 'cloudfn[ssh]'",
         ) from None
     return ParamikoRoad(identity)
+
+
+def give_back(ticket: Ticket) -> None:
+    """Without waiting for it: who closes many roads would wait for each."""
+    if ticket.give_back is None:
+        return
+    try:
+        threading.Thread(target=ticket.give_back, name="cloudfn-ticket").start()
+    except RuntimeError:  # the interpreter ends, and starts no threads any more
+        ticket.give_back()
 
 
 def new_folder() -> Path:
