@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
+from functools import partial
 from typing import Any, Mapping
 
 from cloudfn.descriptor import Descriptor
-from cloudfn.exception import ConnectionError, NotFoundError
+from cloudfn.exception import ConnectionError
 from cloudfn.machines import MachineInfo
 from cloudfn.road.destination import Destination
 from cloudfn_aws import network
+from cloudfn_aws.session_manager import SessionManager
 
 ADMIN = "cloudfn-admin"
 """Who may log in to a machine for a shell; the road itself knows the user of `Destination`."""
-CLI = "aws"
 
 
-def destination(stack: Descriptor, said: Mapping[str, Any], user: str = "") -> Destination:
+def destination(stack: Descriptor, sessions: SessionManager, said: Mapping[str, Any], user: str = "") -> Destination:
     """The way to a machine that the controller told of.
 
     Raises:
         NotFoundError: the helper that leads there is not installed here.
+        VersionError: it is too old.
         ConnectionError: the machine is not so far that it could be reached.
     """
     name = str(said["id"])
@@ -30,29 +31,12 @@ def destination(stack: Descriptor, said: Mapping[str, Any], user: str = "") -> D
     if port := said.get("ssh_port"):
         words["port"] = int(port)
     if stack.road == "helper":
-        words["proxy"] = tunnel(name, str(said.get("region") or stack.region), words.get("port", network.SSH))
+        region = str(said.get("region") or stack.region)
+        words["proxy"] = sessions.proxy(name, region)
+        words["ticket"] = partial(sessions.ticket, name, region, words.get("port", network.SSH))
     elif not said.get("address"):
         raise ConnectionError(f"{name} has no address yet")
     return Destination(name, str(said["host_key"]), str(said.get("address") or ""), **words)
-
-
-def tunnel(machine: str, region: str, port: int) -> tuple[str, ...]:
-    """The command whose input and output are a connection to a machine's SSH server, through Systems Manager.
-
-    https://docs.aws.amazon.com/systems-manager/latest/userguide/session-manager-getting-started-enable-ssh-connections.html
-    """
-    missing = [program for program in (network.HELPER, CLI) if shutil.which(program) is None]
-    if missing:
-        raise NotFoundError(
-            f"This stack's machines are reached through AWS Systems Manager, and {' and '.join(missing)} "
-            f"{'are' if len(missing) > 1 else 'is'} not installed here.",
-            hint="Install it (https://docs.aws.amazon.com/systems-manager/latest/userguide/"
-            'session-manager-working-with-install-plugin.html), or set network.road = "ssh" and run `cloudfn up`.',
-        )
-    return (
-        *(CLI, "ssm", "start-session", "--region", region, "--target", machine),
-        *("--document-name", "AWS-StartSSHSession", "--parameters", f"portNumber={port}"),
-    )
 
 
 def info(stack: Descriptor, said: Mapping[str, Any]) -> MachineInfo:

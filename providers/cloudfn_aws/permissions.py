@@ -220,6 +220,8 @@ def _lists(prefixes: tuple[str, ...]) -> Statement:
 
 def _tunnels(plan: Plan) -> list[Statement]:
     regions = with_groups(plan)
+    # Their names begin with the user's name or with that of a role's session, for which policies have no variable.
+    sessions = tuple(f"arn:{{partition}}:ssm:{region}:{{account}}:session/*" for region in regions)
     return [
         Statement(
             "OpenTunnel",
@@ -236,11 +238,18 @@ def _tunnels(plan: Plan) -> list[Statement]:
             {"BoolIfExists": {"ssm:SessionDocumentAccessCheck": "true"}},
         ),
         Statement(
-            "CloseTunnel",
-            "closes its own tunnels: their names begin with the caller's ID",
-            ("ssm:ResumeSession", "ssm:TerminateSession"),
-            tuple(f"arn:{{partition}}:ssm:{region}:{{account}}:session/${{aws:userid}}-*" for region in regions),
+            "UseTunnel",
+            "sends and receives through a tunnel; what opens one is the token that whoever started it was given",
+            ("ssmmessages:OpenDataChannel",),
+            sessions,
             _in_regions(plan),
+        ),
+        Statement(
+            "CloseTunnel",
+            "takes its own tunnels up again after a cut, and closes them: AWS marks each with the ID of who started it",
+            ("ssm:ResumeSession", "ssm:TerminateSession"),
+            sessions,
+            {"StringEquals": {"ssm:resourceTag/aws:ssmmessages:session-id": "${aws:userid}"}},
         ),
     ]
 

@@ -21,6 +21,7 @@ from cloudfn_aws import fleet
 from cloudfn_aws.controller_client import PATIENCE, ControllerClient, StackGone
 from cloudfn_aws.environment import Environments
 from cloudfn_aws.secret_store import StackSecrets
+from cloudfn_aws.session_manager import SessionManager
 
 if TYPE_CHECKING:
     from boto3 import Session
@@ -43,7 +44,7 @@ class AWSProvider(HasFleet):
             stack.ask,
             stack.descriptor,
             roads.choose(own),
-            lambda said: fleet.destination(stack.descriptor, said),
+            stack.destination,
             lambda: stack.register(own),
             RunRecord(app, stack.descriptor.stack),
             self._settings.machine_timeout,
@@ -86,6 +87,7 @@ class Stack:
         self._app = app
         self._looked = False
         self._open(again=False)
+        self._sessions = SessionManager(session, f"{self.descriptor.prefix}-call")
 
     def _open(self, again: bool) -> None:
         self.descriptor: Descriptor = self._environments.find(self._app, again)
@@ -108,6 +110,10 @@ class Stack:
     def register(self, own: Identity) -> bytes:
         """Make our SSH key known to the stack's machines; the environment's key, which proves us to their agents."""
         return bytes.fromhex(self.ask("key", public=own.public, name=own.name)["key"])
+
+    def destination(self, said: Mapping[str, Any], user: str = "") -> Destination:
+        """The way to a machine that the controller told of. Raises as `fleet.destination`."""
+        return fleet.destination(self.descriptor, self._sessions, said, user)
 
 
 class AWSMachines:
@@ -132,7 +138,7 @@ class AWSMachines:
         said = self._find(machine)
         own = self._own()
         self._stack.register(own)
-        return fleet.destination(stack, said, fleet.ADMIN), own
+        return self._stack.destination(said, fleet.ADMIN), own
 
     def _find(self, machine: str) -> Mapping[str, Any]:
         known: list[Mapping[str, Any]] = self._stack.ask("machines")["machines"]

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from cloudfn_aws import fleet
 from cloudfn_aws.environment import Environments
+from cloudfn_aws.session_manager import SessionManager
 from sshd import SSHServer
 
 from aws_run.controller_server import ControllerServer
@@ -20,7 +21,7 @@ from cloudfn import descriptor, registry
 from cloudfn.cli import main
 from cloudfn.client import current
 from cloudfn.descriptor import Descriptor
-from cloudfn.exception import Error
+from cloudfn.exception import Error, VersionError
 from cloudfn.folders import state_dir
 from cloudfn.road.destination import fingerprint
 from cloudfn.road.identity import identity
@@ -199,20 +200,30 @@ def test_a_stack_that_forbids_shells(world: World, monkeypatch: pytest.MonkeyPat
     assert "Nobody may log in" in str(failure("ssh", "i-0123"))
 
 
-def test_through_the_helper(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What AWS's own programs are asked for; they are stood in for, and lead to the machine."""
+def test_through_the_helper(
+    world: World, account: boto3.Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What AWS's own program is started with; tests/machine_room/test_ssm_road.py runs it."""
     bin = tmp_path / "bin"
     bin.mkdir()
     monkeypatch.setenv("PATH", f"{bin}:/usr/bin:/bin")
     where = Descriptor("demo", "main", "demo.main", "demo-main", "us-east-1", road="helper")
-    with pytest.raises(Error, match=r"session-manager-plugin and aws are not installed"):
-        fleet.destination(where, world.machine())
-    for name in ("aws", "session-manager-plugin"):
-        (bin / name).write_text("#!/bin/sh\n")
-        (bin / name).chmod(0o755)
-    found = fleet.destination(where, world.machine(address="", ssh_port=None, region="eu-west-1"))
-    assert " ".join(found.proxy) == (
-        "aws ssm start-session --region eu-west-1 --target i-0123456789abcdef0 "
-        "--document-name AWS-StartSSHSession --parameters portNumber=22"
-    )
-    assert found.user == "cloudfn"
+    sessions = SessionManager(account, "demo-main-call")
+    with pytest.raises(Error, match=r"session-manager-plugin is not installed"):
+        fleet.destination(where, sessions, world.machine())
+    for version, runs in (("1.2.339.0", False), ("1.2.497.0", True), ("what?", False)):
+        (bin / version).mkdir()
+        program = bin / version / "session-manager-plugin"
+        program.write_text(f"#!/bin/sh\necho '{version}'\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+        if not runs:
+            with pytest.raises(VersionError, match="would show the token"):
+                fleet.destination(where, sessions, world.machine())
+            continue
+        found = fleet.destination(where, sessions, world.machine(address="", ssh_port=None, region="eu-west-1"))
+        assert found.proxy == (
+            *(str(program), "AWS_SSM_START_SESSION_RESPONSE", "eu-west-1", "StartSession", ""),
+            *('{"Target": "i-0123456789abcdef0"}', "https://ssm.eu-west-1.amazonaws.com"),
+        )
+        assert found.user == "cloudfn"

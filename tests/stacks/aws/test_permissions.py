@@ -92,7 +92,13 @@ def test_tunnels_carry_ssh_only_and_go_to_own_machines() -> None:
     assert statement("plain", "call", "OnlySSH").resources == (
         "arn:{partition}:ssm:us-east-1::document/AWS-StartSSHSession",
     )
-    assert "ssm:StartSession" not in {action for each_ in role("ssh", "call").statements for action in each_.actions}
+    # The program that carries the tunnel signs its own request; only its owner takes it up again.
+    assert statement("plain", "call", "UseTunnel").actions == ("ssmmessages:OpenDataChannel",)
+    assert statement("plain", "call", "CloseTunnel").conditions == {
+        "StringEquals": {"ssm:resourceTag/aws:ssmmessages:session-id": "${aws:userid}"}
+    }
+    direct = {action for each_ in role("ssh", "call").statements for action in each_.actions}
+    assert not any(action.startswith(("ssm:", "ssmmessages:")) for action in direct)
 
 
 def test_rights_are_there_only_where_something_needs_them() -> None:
