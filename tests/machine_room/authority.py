@@ -1,7 +1,7 @@
 """May this one do that? The policies that moto stores, judged as IAM does, for what the parts of a stack do.
 
-It knows identity policies with wildcards, `${aws:userid}`, and the conditions that ours have. A condition that it does
-not know denies, so that nothing is let through by mistake.
+It knows identity policies with wildcards, variables such as `${aws:userid}`, and the conditions that ours have. A
+condition that it does not know denies, so that nothing is let through by mistake.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ def _applies(statement: Mapping[str, Any], action: str, resource: str, context: 
         return False
     for operator, tests in (statement.get("Condition") or {}).items():
         for key, values in tests.items():
-            if not _holds(operator, context.get(key.lower()), _listed(values)):
+            wanted = [_filled(value, context) if isinstance(value, str) else value for value in _listed(values)]
+            if not _holds(operator, context.get(key.lower()), wanted):
                 return False
     return True
 

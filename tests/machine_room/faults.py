@@ -31,6 +31,7 @@ class Faults:
         unseen: instances whose death EC2 has not noticed.
         reclaims: instances that spot takes back, and when.
         rebalances: instances that spot will probably take back, and since when.
+        unconnected: instances whose agent of Systems Manager is not there.
     """
 
     capacity: set[tuple[str, str]] = field(default_factory=set)
@@ -40,6 +41,7 @@ class Faults:
     unseen: set[str] = field(default_factory=set)
     reclaims: dict[str, datetime.datetime] = field(default_factory=dict)
     rebalances: dict[str, datetime.datetime] = field(default_factory=dict)
+    unconnected: set[str] = field(default_factory=set)
     _throttles: list[Throttle] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -26,6 +26,7 @@ from machine_room.metadata import Metadata, Tree
 from machine_room.network import Network
 
 _STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+SSH = 22
 _SHUTDOWN = 20.0
 """Seconds that EC2 leaves a machine to shut down; it does not say how many, minutes in fact."""
 
@@ -133,6 +134,8 @@ class Instances:
             name = profile.get("Name") or profile["Arn"].rpartition("/")[2]
             group.ec2_backend.associate_iam_instance_profile(instance.id, iam_instance_profile_name=name)
         link = self._network.attach()
+        if not _lets_in(instance, SSH):
+            link.shut(SSH)
         nic = instance.nics[0]
         nic.private_ip_address = link.address
         nic.delete_on_termination = True  # as the launch template says
@@ -355,6 +358,12 @@ def _template(group: Any) -> dict[str, Any]:
     version = group.ec2_launch_template.get_version(group.launch_template_version)
     data: dict[str, Any] = version.data
     return data
+
+
+def _lets_in(instance: Instance, port: int) -> bool:
+    """Whether its security groups have a rule for a TCP port. From where is not looked at: rooms have one caller."""
+    rules = [rule for group in instance.security_groups for rule in group.ingress_rules]
+    return any(rule.ip_protocol == "-1" or int(rule.from_port or 0) <= port <= int(rule.to_port or 0) for rule in rules)
 
 
 def _is_spot(group: Any) -> bool:

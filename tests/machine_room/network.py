@@ -136,6 +136,7 @@ class Link:
         self._network = network
         self._host = host
         self._cut = False
+        self._shut: set[int] = set()
         self.namespace = f"{network.name}m{host}"
         self.address = f"{prefix}.{host}"
         self.mac = f"0a:77:00:00:{int(prefix.rpartition('.')[2]):02x}:{host:02x}"
@@ -164,6 +165,15 @@ class Link:
             self._cut = False
             self._rules("delete")
 
+    def shut(self, port: int) -> None:
+        """Drops, without a word, what comes from outside to a TCP port."""
+        self._shut.add(port)
+        self._port_rule("add", port)
+
+    def _port_rule(self, verb: str, port: int) -> None:
+        match = ("iif", "up0", "to", self.address, "ipproto", "tcp", "dport", str(port), "type", "blackhole")
+        ip("-n", self._network.name, "rule", verb, "priority", str(500 + self._host), *match)
+
     def _rules(self, verb: str) -> None:
         rule = ("-n", self._network.name, "rule", verb, "priority", str(1000 + self._host))
         ip(*rule, "iif", "br0", "from", self.address, "type", "blackhole")
@@ -171,6 +181,8 @@ class Link:
 
     def close(self) -> None:
         self.mend()
+        while self._shut:
+            self._port_rule("delete", self._shut.pop())
         # The far end of the link may live on in the namespace for as long as a process of the machine does.
         if (Path("/run/netns") / self.namespace).exists():
             ip("netns", "delete", self.namespace)

@@ -30,7 +30,7 @@ from engine.moto_overlay import Overlay
 from engine.plugin import Faults as EngineFaults
 from engine.plugin import PluginHost
 
-from machine_room import functions, janitor
+from machine_room import functions, janitor, session_manager
 from machine_room.account import Account
 from machine_room.cloud_clock import CloudClock
 from machine_room.events import Events
@@ -42,6 +42,7 @@ from machine_room.instances import Instances
 from machine_room.machine import Machine
 from machine_room.metadata import Metadata
 from machine_room.network import METADATA_ADDRESS, Network
+from machine_room.session_manager import SessionManager
 
 REGION = "us-east-1"
 MINUTE = 60.0
@@ -57,6 +58,7 @@ class Room:
         faults: what goes wrong.
         instances: EC2.
         groups: Auto Scaling.
+        sessions: Session Manager of Systems Manager.
         functions: Lambda.
         keys: IAM.
         clock: the schedule of the controller; it runs when it is started.
@@ -104,6 +106,10 @@ class Room:
         self._clean.callback(self.instances.close)
         self.groups = self.instances.groups = Groups(self.events, self.instances, self.cloud_clock)
         self._clean.callback(self.groups.close)
+        self.sessions = SessionManager(self.network.host, self.keys, self.instances, self.events, self.faults)
+        self._clean.callback(self.sessions.close)
+        for action in session_manager.ACTIONS:
+            self.account.plays["ssm", action] = self.sessions.answer
         self.functions = Functions(
             self.network.host,
             self.folder / "functions",
@@ -259,6 +265,11 @@ class Room:
         self.events.add("time", "", passed=seconds)
         self.cloud_clock.ahead += seconds
 
+    def install_session_plugin(self) -> None:
+        """For everybody who uses this account from now on."""
+        program = session_plugin()
+        (self.folder / "plugins" / program.name).symlink_to(program)
+
     # -- what happens ------------------------------------------------------------------------------------------------
 
     def kill(self, instance: str, seen: bool = False) -> None:
@@ -344,6 +355,11 @@ class Room:
 def root() -> Path:
     """The machines' common root file system."""
     return _built("build_room.sh")
+
+
+def session_plugin() -> Path:
+    """AWS's program through which sessions run."""
+    return _built("build_session_plugin.sh")
 
 
 def _built(script: str) -> Path:

@@ -26,8 +26,7 @@ idle_timeout = {idle}
 spot = "{spot}"
 
 [network]
-road = "ssh"
-ssh_from = ["{host}/32"]
+{network}
 
 [state]
 backend = "file"
@@ -108,17 +107,27 @@ class Stack:
 
 
 def up(
-    room: Room, folder: Path, code: str, *, file: str = "app.py", idle: float = 5, spot: str = "never", more: str = ""
+    room: Room,
+    folder: Path,
+    code: str,
+    *,
+    file: str = "app.py",
+    idle: float = 5,
+    spot: str = "never",
+    road: str = "ssh",
+    more: str = "",
 ) -> Stack:
     """Deploys an app with `cloudfn up`.
 
     Args:
         code: of the app's file.
         idle: seconds until a machine that does nothing goes.
+        road: how callers reach machines; "helper" takes `Room.install_session_plugin`.
         more: at the end of its settings.
     """
     (folder / file).write_text(code)
-    text = SETTINGS.format(idle=idle, spot=spot, host=room.network.host) + more
+    network = f'road = "{road}"' + (f'\nssh_from = ["{room.network.host}/32"]' if road == "ssh" else "")
+    text = SETTINGS.format(idle=idle, spot=spot, network=network) + more
     (folder / "cloudfn.toml").write_text(text)
     room.cloudfn("up", file, "--yes", folder=folder)
     command = [sys.executable, "-m", "cloudfn", "outputs", file, "--json"]
