@@ -14,7 +14,6 @@ import socket
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, AsyncIterator, Callable, Iterator, Sequence
 
@@ -41,6 +40,7 @@ from cloudfn.wire import (
 from cloudfn_agent import web_apps
 from cloudfn_agent.lease import CLIENT_TYPES, Kept
 from cloudfn_agent.serial import check_batch, columns
+from cloudfn_agent.threads import Threads
 from cloudfn_agent.web_conversation import Conversation
 from cloudfn_agent.work import Job, Work, encode_result, error_frame, jobs, load_arguments
 
@@ -188,7 +188,7 @@ class LoopWorker:
         self._timer: asyncio.TimerHandle | None = None  # of the oldest request's timeout
         self._batches: dict[int, list[Running]] = {}
         self._batch_timers: dict[int, asyncio.TimerHandle] = {}
-        self._threads = ThreadPoolExecutor(max_workers=max(work.spec.scaling.max_inputs, 1))
+        self._threads = Threads(loop, max(work.spec.scaling.max_inputs, 1))
         self._thread_lock = threading.Lock()
         self._stopped = asyncio.Event()
         self._late: list[Running] = []  # came after that; given back at the end, because at once they would come again
@@ -214,7 +214,7 @@ class LoopWorker:
             await asyncio.sleep(0.005)  # the last results are on their way out
         for lease in self._leases.values():
             lease.close()
-        self._threads.shutdown(wait=False)
+        self._threads.stop()
 
     # -- what arrives
 
@@ -515,7 +515,7 @@ class LoopWorker:
             with self.on_this_thread(running):
                 return context.run(function, *args, **kwargs)
 
-        return await self.loop.run_in_executor(self._threads, call)
+        return await self._threads.run(call)
 
     @contextmanager
     def on_this_thread(self, running: Running) -> Iterator[None]:

@@ -26,6 +26,7 @@ _MAX_REST = 0.01
 _MAX_WINDOW = 4096
 STALL = 0.03  # seconds of silence after which nothing more is sent to a worker, and what it has not begun is taken back
 _WEB_AHEAD = 4  # requests that may lie behind one, which may block its worker, so that they cannot be had back
+_WEB_LOW = 3  # requests of which one more may go alone
 _WEB_STALL = 0.002  # seconds, or so many times what a request takes:
 _WEB_MEANS = 2
 _SPIN_MEAN = 0.00005  # seconds that an input takes at most for its caller to look for the answer without sleeping
@@ -118,7 +119,10 @@ class Lease:
         silent = now - self.last_answer
         if self.outstanding and silent > _WEB_STALL and silent > self._patience():
             self.stalled = True
-        return self.window() - len(self.outstanding)
+        count = len(self.outstanding)
+        room = self.window() - count
+        # Requests that fast workers answer go two at a time: half of the wake-ups at either end. Some lie there still.
+        return 0 if room == 1 and self._is_web and count > _WEB_LOW else room
 
     def _patience(self) -> float:
         """Seconds of silence after which nothing more is sent."""
