@@ -83,12 +83,17 @@ def group(room: Room, request: pytest.FixtureRequest) -> Iterator[Group]:
     iam.put_role_policy(RoleName=name, PolicyName="own", PolicyDocument=json.dumps(policy))
     iam.create_instance_profile(InstanceProfileName=name)
     iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+    doors = ec2.create_security_group(GroupName=name, Description="callers come by SSH")["GroupId"]
+    ec2.authorize_security_group_ingress(
+        GroupId=doors, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp=f"{room.network.host}/32"
+    )
     ec2.create_launch_template(
         LaunchTemplateName=name,
         LaunchTemplateData={
             "ImageId": "ami-12345678",
             "InstanceType": "m6i.large",
             "IamInstanceProfile": {"Name": name},
+            "NetworkInterfaces": [{"DeviceIndex": 0, "Groups": [doors]}],
             "UserData": base64.b64encode(USER_DATA.encode()).decode(),
             "InstanceInitiatedShutdownBehavior": "terminate",
             "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
