@@ -11,7 +11,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Iterable, Iterator
 
 from cloudfn import wire
-from cloudfn.client.call import Call, Input, Outcome, failed
+from cloudfn.client.call import BaseCall, Input, Outcome, failed
 from cloudfn.client.dispatch import Dispatcher
 from cloudfn.connect import LeaseGone, connect_async
 from cloudfn.exception import AuthError, ConnectionError, ProtocolError, VersionError
@@ -103,7 +103,7 @@ class FarSide:
             self._connecting = True
             self._session.reactor.spawn(self._connect())
 
-    def cancel(self, call: Call, kill: bool) -> None:
+    def cancel(self, call: BaseCall, kill: bool) -> None:
         """Cancel its inputs; said again after a cut."""
         if kill:
             self._killed.add(call.id)
@@ -219,7 +219,7 @@ class FarSide:
 
     def _on_result(self, frame: Frame) -> None:
         bodies = [frame.body] if frame.items == 1 else wire.unpack_items(frame.body, frame.items)
-        call: Call | None = None
+        call: BaseCall | None = None
         outcomes = []
         for offset, body in enumerate(bodies):
             _, item = self._open.pop((frame.call, frame.first + offset), (None, None))
