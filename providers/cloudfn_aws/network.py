@@ -78,7 +78,9 @@ def road(network: NetworkSettings, helper_is_here: bool) -> tuple[Road, tuple[Po
     if kind == "auto":
         kind = "helper" if helper_is_here else "ssh"
     if kind == "helper":
-        return Road("helper", f"SSH through AWS Systems Manager ({HELPER}): no inbound port at all{login}"), ()
+        return Road(
+            "helper", f"SSH through AWS Systems Manager ({HELPER}; below 1 MB/s): no inbound port at all{login}"
+        ), ()
     if network.private and not network.ssh_from:
         raise InvalidError(
             f"{HELPER} is not installed, and private machines do not see the caller's public address.",
