@@ -25,8 +25,10 @@ _SINGLE = 0.0002  # seconds; a worker itself gathers the results of inputs that 
 _MAX_REST = 0.01
 _MAX_WINDOW = 4096
 STALL = 0.03  # seconds of silence after which nothing more is sent to a worker, and what it has not begun is taken back
-_WEB_AHEAD = 4  # requests that may lie behind one, which may block its worker, so that they cannot be had back
-_WEB_LOW = 3  # requests of which one more may go alone
+# Requests that lie behind one cannot be had back where that blocks its worker: so many of them, or of such short ones.
+_WEB_AHEAD = 4
+_WEB_TARGET = 0.004  # seconds of work, if that is more,
+_WEB_MOST = 10  # up to this
 _WEB_STALL = 0.002  # seconds, or so many times what a request takes:
 _WEB_MEANS = 2
 _SPIN_MEAN = 0.00005  # seconds that an input takes at most for its caller to look for the answer without sleeping
@@ -103,8 +105,10 @@ class Lease:
         """How many inputs may lie behind the one that runs."""
         if self.mean is None:
             return 0
-        target = min(max(_TARGET, _AHEAD * self.mean), _MAX_TARGET)
-        return min(_WEB_AHEAD if self._is_web else _MAX_WINDOW - 1, int(target / max(self.mean, 1e-6)))
+        mean = max(self.mean, 1e-6)
+        if self._is_web:
+            return min(max(_WEB_AHEAD, int(_WEB_TARGET / mean)), _WEB_MOST, int(_MAX_TARGET / mean))
+        return min(_MAX_WINDOW - 1, int(min(max(_TARGET, _AHEAD * self.mean), _MAX_TARGET) / mean))
 
     def rest(self) -> float:
         """Seconds for which it may be left alone, since it has work for twice as long: results that come meanwhile are
@@ -121,8 +125,9 @@ class Lease:
             self.stalled = True
         count = len(self.outstanding)
         room = self.window() - count
-        # Requests that fast workers answer go two at a time: half of the wake-ups at either end. Some lie there still.
-        return 0 if room == 1 and self._is_web and count > _WEB_LOW else room
+        # Fast workers get several requests at a time, which costs fewer wake-ups at either end; some lie there still.
+        in_groups = self._is_web and self.capacity == 1 and count >= _WEB_AHEAD
+        return 0 if in_groups and room < count else room
 
     def _patience(self) -> float:
         """Seconds of silence after which nothing more is sent."""
