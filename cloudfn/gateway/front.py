@@ -35,7 +35,8 @@ class Front:
         self._log = log
         self._sockets = sockets
         self._named = named
-        self._server = Server(Gateway(self.routes, TokenStore(), log))
+        gateway = Gateway(self.routes, TokenStore(), log)
+        self._server = Server(gateway, quick=gateway)
 
     async def start(self) -> None:
         await self._server.start(self._sockets)

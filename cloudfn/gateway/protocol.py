@@ -12,6 +12,7 @@ from cloudfn.gateway import limits
 from cloudfn.gateway.cork import Cork
 
 if TYPE_CHECKING:
+    from cloudfn.gateway.app import Gateway
     from cloudfn.gateway.request import Asked
 
 log = logging.getLogger("cloudfn.gateway")
@@ -31,9 +32,11 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
 
     Attributes:
         asked: its last request, where that may come again; kept by the gateway.
+        quick: see `Server`.
     """
 
     asked: Asked | None = None
+    quick: Gateway | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -107,7 +110,7 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """As of the parent, which is called when a request may begin. Most need no task: see `QuickVisit`."""
-        if app is not self.app or not app.begin(self, cycle):
+        if app is not self.app or self.quick is None or not self.quick.begin(self, cycle):
             super()._start_asgi_task(cycle, app)
 
     def start_task(self, cycle: Any, app: Any) -> None:

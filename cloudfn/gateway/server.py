@@ -10,7 +10,7 @@ import resource
 import socket
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Callable
 
 from uvicorn import Config
 from uvicorn.server import ServerState
@@ -35,11 +35,12 @@ class Server:
     """Everything on one running loop.
 
     Args:
-        app: what answers.
+        app: what answers (ASGI).
+        quick: may begin to answer a request at once, before `app` gets a task for it.
     """
 
-    def __init__(self, app: Gateway) -> None:
-        self._app = app
+    def __init__(self, app: Callable[..., Any], quick: Gateway | None = None) -> None:
+        self._quick = quick
         self._config = Config(
             app,
             http=HttpProtocol,
@@ -70,7 +71,9 @@ class Server:
         self._ticker = loop.create_task(self._tick())
 
     def _connection(self) -> HttpProtocol:
-        return HttpProtocol(config=self._config, server_state=self.state, app_state={})
+        made = HttpProtocol(config=self._config, server_state=self.state, app_state={})
+        made.quick = self._quick
+        return made
 
     def _date(self) -> None:
         date = formatdate(time.time(), usegmt=True).encode()
@@ -95,7 +98,8 @@ class Server:
             server.close()
         for connection in list(self.state.connections):
             connection.shutdown()
-        self._app.make_tasks()
+        if self._quick is not None:
+            self._quick.make_tasks()
         deadline = time.monotonic() + patience
         while self.state.tasks and (rest := deadline - time.monotonic()) > 0:
             await asyncio.wait(list(self.state.tasks), timeout=rest)
