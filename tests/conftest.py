@@ -12,6 +12,8 @@ import pytest
 from project_folder import Folder
 from storage_service import end_storage
 
+from cloudfn.client import current
+
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -31,6 +33,7 @@ def state_dir(monkeypatch: pytest.MonkeyPatch, cache_dir: Path) -> Iterator[Path
     monkeypatch.setenv("CLOUDFN_DATA_DIR", str(folder / "data"))
     monkeypatch.setenv("CLOUDFN_CACHE_DIR", str(cache_dir))
     monkeypatch.delenv("CLOUDFN_TRACEBACK", raising=False)
+    monkeypatch.setattr(current, "_choice", None)  # a command that runs in this process chooses for all of it
     yield folder
     end_storage(folder)
     shutil.rmtree(folder, ignore_errors=True)

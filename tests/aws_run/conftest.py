@@ -19,9 +19,9 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[boto3.Session]:
     """An account of moto's."""
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
-    with mock_aws():
-        # After moto, which brings credentials of its own.
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret")
-        monkeypatch.setenv("AWS_SESSION_TOKEN", "a session")
+    # Not those that moto brings: what a test changes of them would be put back after moto has taken them away.
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "a session")
+    with mock_aws(config={"core": {"mock_credentials": False}}):
         yield boto3.Session(region_name="us-east-1")
