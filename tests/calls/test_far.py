@@ -40,11 +40,6 @@ def running() -> Iterator[LoopbackCloud]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(tmp_path)
-
-
 def test_every_way_to_call(running: LoopbackCloud) -> None:
     squares = [0, 1, 4, 9]
     assert every_way.remote(4) == {

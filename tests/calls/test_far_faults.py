@@ -38,11 +38,6 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackCloud]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(tmp_path)
-
-
 def has_lines(path: str, count: int) -> bool:
     return len(lines(path)) >= count
 

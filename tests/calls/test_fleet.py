@@ -45,11 +45,6 @@ def progress(cloud: LoopbackCloud) -> list[str]:
     return [event.text for event in list(cloud.events) if isinstance(event, Progress)]
 
 
-@pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(tmp_path)
-
-
 def test_a_machine_comes_when_it_is_wanted_and_is_let_go(running: LoopbackCloud) -> None:
     assert running.history == []
     call = Later(double.remote, 4)

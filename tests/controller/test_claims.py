@@ -11,6 +11,16 @@ from cloudfn.controller_requests import Caller
 from controller.world import USER, World, facts, group, machine
 
 
+def up(world: World, ttl: float = 3600.0) -> str:
+    """A machine of the group "a" that a claim has brought, ready; its id."""
+    world.claim(groups=["a"], ttl=ttl)
+    world.step(5)
+    (id,) = world.vms
+    world.claim(groups=["a"], ttl=ttl)
+    world.up(id)
+    return id
+
+
 def test_a_claim_brings_a_machine_and_idleness_takes_it_away() -> None:
     world = World(facts())
     assert world.claim()["asked"] == 1
@@ -185,11 +195,7 @@ def test_a_machine_that_falls_silent_is_replaced() -> None:
 
 def test_nobody_dies_because_the_controller_was_away() -> None:
     world = World(facts(group("a")))
-    world.claim(groups=["a"])
-    world.step(5)
-    (id,) = world.vms
-    world.claim(groups=["a"])
-    world.up(id)
+    id = up(world)
     world.step(1800)
     world.tick()
     assert world.vms[id].lifecycle == "serving"
@@ -202,11 +208,7 @@ def test_nobody_dies_because_the_controller_was_away() -> None:
 def test_what_was_idle_before_the_controller_was_away_may_work_now() -> None:
     """Its claim has run out meanwhile, and its last word was that it was idle; that was long ago."""
     world = World(facts(group("a"), idle_timeout=600.0))
-    world.claim(groups=["a"], ttl=120.0)
-    world.step(5)
-    (id,) = world.vms
-    world.claim(groups=["a"], ttl=120.0)
-    world.up(id)
+    id = up(world, ttl=120.0)
     world.step(1800)
     world.tick()
     assert world.beat(id, inputs=1)["command"] == ""
@@ -218,11 +220,7 @@ def test_what_was_idle_before_the_controller_was_away_may_work_now() -> None:
 
 def test_what_is_idle_for_long_and_does_not_ask_to_go_is_told() -> None:
     world = World(facts(group("a"), idle_timeout=600.0))
-    world.claim(groups=["a"], ttl=120.0)
-    world.step(5)
-    (id,) = world.vms
-    world.claim(groups=["a"], ttl=120.0)
-    world.up(id)
+    id = up(world, ttl=120.0)
     since = world.now
     commands = []
     while world.now < since + 900:
@@ -236,11 +234,7 @@ def test_what_is_idle_for_long_and_does_not_ask_to_go_is_told() -> None:
 
 def test_a_machine_that_is_killed_is_taken_off_its_group() -> None:
     world = World(facts(group("a")))
-    world.claim(groups=["a"])
-    world.step(5)
-    (id,) = world.vms
-    world.claim(groups=["a"])
-    world.up(id)
+    id = up(world)
     world.off(id)
     world.step(60)
     world.tick()
